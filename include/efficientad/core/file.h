@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace efficientad {
+
+/// Writes a file whole or not at all: `write` fills a temporary file in the same folder, which is
+/// synced to disk and renamed over `path`. The folder is made if it is missing. If `write` throws,
+/// or the disk is full, an existing `path` is left as it was and the temporary file is removed.
+/// `write` is given the temporary file's path, which ends like `path` does.
+void write_file_with(const std::filesystem::path& path,
+                     const std::function<void(const std::filesystem::path& temporary)>& write);
+
+/// As write_file_with(), with the file's bytes.
+void write_file(const std::filesystem::path& path, const std::string& bytes);
+
+/// The whole file. Throws Error if it is missing, a folder or unreadable.
+std::string read_file(const std::filesystem::path& path);
+
+/// Makes the folder (and those above it); throws Error if something else is in the way or it
+/// cannot be written to.
+void make_folder(const std::filesystem::path& path);
+
+/// JSON of a file; Error with file, line and column if it is not JSON.
+nlohmann::json read_json(const std::filesystem::path& path);
+
+/// Indented JSON with a final newline, written whole or not at all.
+void write_json(const std::filesystem::path& path, const nlohmann::ordered_json& value);
+
+/// 64-bit FNV-1a hash of bytes, for checksums and cache keys (not for security).
+uint64_t hash64(const void* data, size_t size, uint64_t start = 0xcbf29ce484222325ULL);
+
+/// 16 hexadecimal digits.
+std::string hex64(uint64_t value);
+
+}  // namespace efficientad

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace efficientad {
+
+/// One image of a data set.
+struct Sample {
+  std::filesystem::path image_path;
+  /// "good", or the kind of defect (the folder's name).
+  std::string defect = "good";
+  /// The image file's name without its ending; names the anomaly map.
+  std::string id;
+  /// Masks of the defects; empty for good images and where the set has none.
+  std::vector<std::filesystem::path> mask_paths;
+
+  bool anomalous() const { return defect != "good"; }
+};
+
+/// The images of one category: normal ones to train on, normal ones to calibrate on, and both kinds
+/// to test on. Paths only; nothing is decoded.
+struct Dataset {
+  std::string layout;
+  /// As asked for, or the name of the root folder.
+  std::string category;
+  /// The category's own folder; LOCO's defects_config.json is in it.
+  std::filesystem::path root;
+  std::vector<Sample> train;
+  /// Empty where the layout has no validation folder (see split_validation()).
+  std::vector<Sample> validation;
+  std::vector<Sample> test;
+};
+
+/// Where the images of layout "folder" are. normal_dir is relative to the root, or absolute; the
+/// others may be empty. Folders inside abnormal_dir are kinds of defect; images directly in it are
+/// of the kind "anomaly". A mask is called <id>_mask.png or <id>.png (or has the image's ending)
+/// and is in mask_dir or in <mask_dir>/<kind>.
+struct FolderLayout {
+  std::string normal_dir = "normal";
+  std::string abnormal_dir = {};
+  std::string normal_test_dir = {};
+  std::string mask_dir = {};
+};
+
+/// Opens category `category` of a data set under `root`. `layout` is
+///  - "mvtec":  <root>/<category>/{train/good, test/<defect>, ground_truth/<defect>/<id>_mask.png}
+///  - "loco":   as MVTec LOCO: also validation/good, ground_truth/<defect>/<id>/*.png
+///  - "folder": `folder` names the parts.
+/// `category` may be empty where `root` itself is the category. Samples are sorted by path. Without
+/// a ground_truth folder there are no masks; with one, every abnormal image must have its mask
+/// ("mvtec" also takes <id>.png). Throws Error if a folder is missing or has no images, a mask is
+/// missing, or the category does not exist (the message names those that do).
+Dataset open_dataset(const std::string& layout, const std::filesystem::path& root,
+                     const std::string& category, const FolderLayout& folder = {});
+
+/// If the set has no validation images, moves round(fraction * count) of the training images (at
+/// least one, and at least one stays) there, chosen by `seed`; with its own it is left as it is.
+/// Throws Error if there is only one training image.
+void split_validation(Dataset& dataset, double fraction, int64_t seed);
+
+}  // namespace efficientad

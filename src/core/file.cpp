@@ -1,0 +1,125 @@
+#include "efficientad/core/file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "efficientad/core/error.h"
+
+namespace efficientad {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+void sync_to_disk(const fs::path& path, int flags) {
+  const int file = ::open(path.c_str(), flags | O_CLOEXEC);
+  require(file >= 0, "{}: cannot be opened to sync it: {}", path.string(), std::strerror(errno));
+  const bool synced = ::fsync(file) == 0;
+  const int error = errno;
+  ::close(file);
+  // Some file systems cannot sync a folder; that is no failure of ours.
+  require(synced || error == EINVAL || error == ENOTSUP, "{}: cannot be synced to disk: {}",
+          path.string(), std::strerror(error));
+}
+
+fs::path temporary_beside(const fs::path& path) {
+  static std::atomic<int> counter{0};
+  return path.parent_path() / fmt::format(".{}.{}.{}.tmp{}", path.stem().string(), ::getpid(),
+                                          counter++, path.extension().string());
+}
+
+}  // namespace
+
+void write_file_with(const fs::path& path,
+                     const std::function<void(const fs::path& temporary)>& write) {
+  require(!path.filename().empty(), "{}: not the name of a file", path.string());
+  require(!fs::is_directory(path), "{}: is a folder, so no file can be written there",
+          path.string());
+  if (path.has_parent_path()) make_folder(path.parent_path());
+  const fs::path temporary = temporary_beside(path);
+  try {
+    write(temporary);
+    sync_to_disk(temporary, O_RDONLY);
+    std::error_code error;
+    fs::rename(temporary, path, error);
+    require(!error, "{}: cannot be written: {}", path.string(), error.message());
+    sync_to_disk(path.has_parent_path() ? path.parent_path() : fs::path("."),
+                 O_RDONLY | O_DIRECTORY);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    throw;
+  }
+}
+
+void write_file(const fs::path& path, const std::string& bytes) {
+  write_file_with(path, [&](const fs::path& temporary) {
+    errno = 0;
+    std::ofstream file(temporary, std::ios::binary);
+    file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    file.close();
+    require(!file.fail(), "{}: cannot be written: {}", path.string(),
+            errno != 0 ? std::strerror(errno) : "disk full or not permitted");
+  });
+}
+
+std::string read_file(const fs::path& path) {
+  std::error_code error;
+  const auto status = fs::status(path, error);
+  require(fs::exists(status), "{}: no such file", path.string());
+  require(!fs::is_directory(status), "{}: is a folder, a file was expected", path.string());
+  std::ifstream file(path, std::ios::binary);
+  require(file.good(), "{}: cannot be opened: {}", path.string(), std::strerror(errno));
+  std::ostringstream bytes;
+  bytes << file.rdbuf();
+  require(!file.bad() && (bytes.good() || fs::file_size(path, error) == 0),
+          "{}: cannot be read", path.string());
+  return std::move(bytes).str();
+}
+
+void make_folder(const fs::path& path) {
+  if (path.empty()) return;
+  std::error_code error;
+  fs::create_directories(path, error);
+  require(!error && fs::is_directory(path), "{}: cannot be made a folder: {}", path.string(),
+          error ? error.message() : "a file is in the way");
+  require(::access(path.c_str(), W_OK) == 0, "{}: the folder cannot be written to: {}",
+          path.string(), std::strerror(errno));
+}
+
+nlohmann::json read_json(const fs::path& path) {
+  const std::string text = read_file(path);
+  try {
+    return nlohmann::json::parse(text);
+  } catch (const nlohmann::json::parse_error& error) {
+    size_t line = 1;
+    size_t column = 1;
+    for (size_t i = 0; i + 1 < error.byte && i < text.size(); ++i) {
+      column = text[i] == '\n' ? 1 : column + 1;
+      line += text[i] == '\n' ? 1 : 0;
+    }
+    throw Error(fmt::format("{}: no valid JSON at line {}, column {}", path.string(), line, column));
+  }
+}
+
+void write_json(const fs::path& path, const nlohmann::ordered_json& value) {
+  write_file(path, value.dump(2) + "\n");
+}
+
+uint64_t hash64(const void* data, size_t size, uint64_t start) {
+  const auto* bytes = static_cast<const unsigned char*>(data);
+  uint64_t hash = start;
+  for (size_t i = 0; i < size; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ULL;
+  return hash;
+}
+
+std::string hex64(uint64_t value) { return fmt::format("{:016x}", value); }
+
+}  // namespace efficientad

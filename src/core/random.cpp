@@ -1,0 +1,38 @@
+#include "efficientad/core/random.h"
+
+#include <cmath>
+#include <numbers>
+
+namespace efficientad {
+
+namespace {
+
+uint64_t splitmix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15ULL;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+uint64_t mix64(uint64_t seed, uint64_t stream, uint64_t index) {
+  return splitmix(splitmix(splitmix(seed) ^ stream) ^ index);
+}
+
+Rng::Rng(uint64_t seed, uint64_t stream, uint64_t index) : engine_(mix64(seed, stream, index)) {}
+
+int64_t Rng::below(int64_t count) {
+  const auto n = static_cast<uint64_t>(count);
+  const uint64_t limit = n * (UINT64_MAX / n);
+  uint64_t value = engine_();
+  while (value >= limit) value = engine_();
+  return static_cast<int64_t>(value % n);
+}
+
+double Rng::normal() {
+  const double radius = std::sqrt(-2.0 * std::log(1.0 - uniform()));
+  return radius * std::cos(2.0 * std::numbers::pi * uniform());
+}
+
+}  // namespace efficientad
