@@ -4,7 +4,6 @@
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
 
-
 #include "efficientad/core/error.h"
 #include "efficientad/core/log.h"
 

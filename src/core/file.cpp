@@ -79,8 +79,8 @@ std::string read_file(const fs::path& path) {
   require(file.good(), "{}: cannot be opened: {}", path.string(), std::strerror(errno));
   std::ostringstream bytes;
   bytes << file.rdbuf();
-  require(!file.bad() && (bytes.good() || fs::file_size(path, error) == 0),
-          "{}: cannot be read", path.string());
+  require(!file.bad() && (bytes.good() || fs::file_size(path, error) == 0), "{}: cannot be read",
+          path.string());
   return std::move(bytes).str();
 }
 
@@ -105,7 +105,8 @@ nlohmann::json read_json(const fs::path& path) {
       column = text[i] == '\n' ? 1 : column + 1;
       line += text[i] == '\n' ? 1 : 0;
     }
-    throw Error(fmt::format("{}: no valid JSON at line {}, column {}", path.string(), line, column));
+    throw Error(
+        fmt::format("{}: no valid JSON at line {}, column {}", path.string(), line, column));
   }
 }
 

@@ -53,9 +53,9 @@ torch::Tensor DecoderImpl::forward(torch::Tensor codes, std::array<int64_t, 2> i
   constexpr double kDropout = 0.2;
   torch::Tensor x = std::move(codes);
   for (size_t i = 0; i < 6; ++i) {
-    x = resize_bilinear(
-        x, {image_hw[0] / divisors[i] - less[i], image_hw[1] / divisors[i] - less[i]},
-        /*antialias=*/false);
+    x = resize_bilinear(x,
+                        {image_hw[0] / divisors[i] - less[i], image_hw[1] / divisors[i] - less[i]},
+                        /*antialias=*/false);
     x = torch::relu(convs_[i]->forward(x));
     x = torch::dropout(x, kDropout, is_training());
   }

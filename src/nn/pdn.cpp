@@ -17,12 +17,13 @@ struct Layer {
 };
 
 const std::vector<Layer>& layers_of(const std::string& model_size) {
-  static const std::vector<Layer> small = {
-      {4, 3, 128, true, true}, {4, 3, 256, true, true}, {3, 1, 256, true, false},
-      {4, 0, 0, false, false}};
-  static const std::vector<Layer> medium = {
-      {4, 3, 256, true, true},  {4, 3, 512, true, true}, {1, 0, 512, true, false},
-      {3, 1, 512, true, false}, {4, 0, 0, true, false},  {1, 0, 0, false, false}};
+  static const std::vector<Layer> small = {{4, 3, 128, true, true},
+                                           {4, 3, 256, true, true},
+                                           {3, 1, 256, true, false},
+                                           {4, 0, 0, false, false}};
+  static const std::vector<Layer> medium = {{4, 3, 256, true, true},  {4, 3, 512, true, true},
+                                            {1, 0, 512, true, false}, {3, 1, 512, true, false},
+                                            {4, 0, 0, true, false},   {1, 0, 0, false, false}};
   TORCH_CHECK(model_size == "small" || model_size == "medium", "no PDN of size ", model_size);
   return model_size == "small" ? small : medium;
 }
@@ -31,8 +32,8 @@ const std::vector<Layer>& layers_of(const std::string& model_size) {
 
 int64_t pdn_output_side(int64_t side, bool padding) {
   constexpr int64_t kLeastSide = 64;
-  require(side >= kLeastSide, "an image side of {} px is too small; at least {} px are needed", side,
-          kLeastSide);
+  require(side >= kLeastSide, "an image side of {} px is too small; at least {} px are needed",
+          side, kLeastSide);
   return (side + 3) / 4 - (padding ? 0 : 8);
 }
 

@@ -37,12 +37,13 @@ torch::Tensor golden_image(int64_t height, int64_t width, double phase) {
 torch::Tensor golden_parameter(torch::IntArrayRef sizes, int64_t salt) {
   torch::Tensor parameter = torch::empty(sizes, torch::kFloat32);
   float* value = parameter.data_ptr<float>();
-  const double scale =
-      sizes.size() == 4 ? std::sqrt(6.0 / static_cast<double>(sizes[1] * sizes[2] * sizes[3])) : 0.1;
+  const double scale = sizes.size() == 4
+                           ? std::sqrt(6.0 / static_cast<double>(sizes[1] * sizes[2] * sizes[3]))
+                           : 0.1;
   for (int64_t i = 0; i < parameter.numel(); ++i) {
-    const double s = std::sin(static_cast<double>(i + 1) * 12.9898 +
-                              static_cast<double>(salt + 1) * 78.233) *
-                     43758.5453;
+    const double s =
+        std::sin(static_cast<double>(i + 1) * 12.9898 + static_cast<double>(salt + 1) * 78.233) *
+        43758.5453;
     value[i] = static_cast<float>((2.0 * (s - std::floor(s)) - 1.0) * scale);
   }
   return parameter;

@@ -23,6 +23,8 @@ struct OptionInfo {
   /// Permitted range of a number, both ends included.
   double minimum = -1e300;
   double maximum = 1e300;
+  /// May be given without its flag's name (a command's files).
+  bool positional = false;
   /// A path or another thing without which the command cannot run.
   bool required = false;
 };
@@ -95,27 +97,26 @@ void options_from_json(const nlohmann::json& json, const std::string& where, Opt
 /// Checks choices, ranges and required fields. Throws UsageError naming the option.
 template <class Options>
 void check_options(const Options& options) {
-  const_cast<Options&>(options).visit(
-      [&](const std::string& name, const auto& field, const OptionInfo& info) {
-        using T = std::decay_t<decltype(field)>;
-        if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
-          const double value = static_cast<double>(field);
-          require_usage(value >= info.minimum && value <= info.maximum,
-                        "{} is {}, but must be from {} to {}", name, field,
-                        info.minimum < -1e299 ? "-inf" : fmt::format("{}", info.minimum),
-                        info.maximum > 1e299 ? "inf" : fmt::format("{}", info.maximum));
-        }
-        if constexpr (std::is_same_v<T, std::string>) {
-          bool permitted = info.choices.empty();
-          for (const auto& choice : info.choices) permitted = permitted || choice == field;
-          require_usage(permitted, "{} is \"{}\", but must be one of {}", name, field,
-                        join(info.choices));
-        }
-        if constexpr (std::is_same_v<T, std::string> ||
-                      std::is_same_v<T, std::vector<std::string>>) {
-          require_usage(!info.required || !field.empty(), "{} is missing", name);
-        }
-      });
+  const_cast<Options&>(options).visit([&](const std::string& name, const auto& field,
+                                          const OptionInfo& info) {
+    using T = std::decay_t<decltype(field)>;
+    if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
+      const double value = static_cast<double>(field);
+      require_usage(value >= info.minimum && value <= info.maximum,
+                    "{} is {}, but must be from {} to {}", name, field,
+                    info.minimum < -1e299 ? "-inf" : fmt::format("{}", info.minimum),
+                    info.maximum > 1e299 ? "inf" : fmt::format("{}", info.maximum));
+    }
+    if constexpr (std::is_same_v<T, std::string>) {
+      bool permitted = info.choices.empty();
+      for (const auto& choice : info.choices) permitted = permitted || choice == field;
+      require_usage(permitted, "{} is \"{}\", but must be one of {}", name, field,
+                    join(info.choices));
+    }
+    if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, std::vector<std::string>>) {
+      require_usage(!info.required || !field.empty(), "{} is missing", name);
+    }
+  });
 }
 
 }  // namespace efficientad

@@ -15,7 +15,7 @@ struct Sample {
   /// The image file's name without its ending; names the anomaly map.
   std::string id;
   /// Masks of the defects; empty for good images and where the set has none.
-  std::vector<std::filesystem::path> mask_paths;
+  std::vector<std::filesystem::path> mask_paths = {};
 
   bool anomalous() const { return defect != "good"; }
 };

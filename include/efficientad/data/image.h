@@ -21,9 +21,9 @@ torch::Tensor read_image(const std::filesystem::path& path);
 /// Height and width of read_image(path), without decoding the pixels where the format allows.
 std::array<int64_t, 2> read_image_size(const std::filesystem::path& path);
 
-/// Reads a mask: uint8 [height, width] with the file's own values (not scaled; 16-bit values above
-/// 255 become 255; a palette is looked up; of several channels the largest, but alpha is dropped).
-/// Turned as read_image() turns images. Throws Error as read_image() does.
+/// Reads a mask: uint8 [height, width] with the file's own values (16 bits are not scaled, but
+/// values above 255 become 255; a palette is looked up; of several channels the largest, but alpha
+/// is dropped). Turned as read_image() turns images. Throws Error as read_image() does.
 torch::Tensor read_mask(const std::filesystem::path& path);
 
 /// Writes uint8 [height, width, 3] RGB or [height, width] grey as PNG, JPEG, ... by the ending of

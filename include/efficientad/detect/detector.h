@@ -1,0 +1,51 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+
+#include "efficientad/detect/model_bundle.h"
+
+namespace efficientad {
+
+class ReferenceEngine;
+
+/// What a detector says of one image.
+struct Detection {
+  /// float32 [height, width] at the original image's size.
+  torch::Tensor map_at_image;
+  /// Maximum of map_at_image.
+  double score = 0;
+  /// score > the model's threshold.
+  bool anomalous = false;
+};
+
+/// A model ready to score images. Threads may share one on the CPU.
+class Detector {
+ public:
+  explicit Detector(ModelBundle bundle, torch::Device device = torch::kCPU);
+  ~Detector();
+  Detector(Detector&&) noexcept;
+
+  /// Height and width to which images must be resized before maps().
+  std::array<int64_t, 2> input_hw() const;
+  const ModelBundle& bundle() const;
+
+  /// float32 [N, 3, H, W] in 0..1 (RGB, not ImageNet-normalised), H and W as input_hw(), to the
+  /// combined, normalised maps with the zero border of the unpadded PDN: float32 [N, 1, h, w] on
+  /// the CPU.
+  torch::Tensor maps(const torch::Tensor& images) const;
+
+  /// One map [1, h, w] or [h, w] of maps(), resized bilinearly to the original `size_hw`.
+  Detection finish(const torch::Tensor& map, std::array<int64_t, 2> size_hw) const;
+
+ private:
+  ModelBundle bundle_;
+  torch::Device device_;
+  std::unique_ptr<ReferenceEngine> engine_;
+};
+
+}  // namespace efficientad

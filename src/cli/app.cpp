@@ -1,0 +1,140 @@
+#include "efficientad/cli/app.h"
+
+#include <ATen/Version.h>
+
+#include <cstdio>
+
+#include "cli/command.h"
+#include "efficientad/core/log.h"
+#include "efficientad/core/version.h"
+
+namespace efficientad {
+
+namespace cli::internal {
+
+void add_common(CLI::App& app, CommonFlags& common) {
+  app.add_option("--config", common.config, "JSON file of options; flags go before it");
+  app.add_option("--log-level", common.log_level, "how much to log on stderr")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+  app.add_flag("--json", common.json, "print the result as one line of JSON on stdout");
+  app.set_version_flag(
+      "--version", std::string("efficientad ") + version() + " (LibTorch " + TORCH_VERSION + ")");
+  app.set_help_flag("-h,--help", "print this help");
+}
+
+void parse(CLI::App& app, std::vector<std::string> values) {
+  std::reverse(values.begin(), values.end());
+  try {
+    app.parse(values);
+  } catch (const CLI::Success& success) {
+    app.exit(success);
+    throw Answered{};
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(std::string(error.what()) + "; see " + app.get_name() + " --help");
+  }
+}
+
+std::string config_path(const std::vector<std::string>& values) {
+  CLI::App app;
+  app.allow_extras();
+  app.set_help_flag();
+  std::string path;
+  app.add_option("--config", path);
+  std::vector<std::string> reversed(values.rbegin(), values.rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(error.what());
+  }
+  if (path.empty()) return path;
+  if (!std::filesystem::exists(path)) throw UsageError(path + ": no such configuration file");
+  return path;
+}
+
+void finish(const CommonFlags& common) { start_logging(common.log_level); }
+
+}  // namespace cli::internal
+
+namespace {
+
+struct Command {
+  const char* name;
+  int (*function)(const cli::Arguments&);
+  const char* help;
+};
+
+constexpr Command kCommands[] = {
+    {"train", cli::train, "train a detector on images of good parts"},
+    {"eval", cli::eval, "measure a detector on a data set: report, scores, anomaly maps"},
+    {"infer", cli::infer, "score images, and draw heat maps"},
+    {"distill", cli::distill, "distil a teacher from an ImageNet backbone"},
+    {"synth", cli::synth, "make the procedural data set"},
+    {"inspect", cli::inspect, "say what a model or teacher file is"},
+    {"options-table", cli::options_table, "print the table of all options (configs/README.md)"},
+};
+
+void print_commands(std::FILE* out) {
+  fmt::print(
+      out,
+      "efficientad {}: visual anomaly detection with EfficientAD\n\n"
+      "Usage: efficientad COMMAND [OPTIONS]   (efficientad COMMAND --help for its options)\n\n"
+      "Commands:\n",
+      version());
+  for (const auto& command : kCommands) fmt::print(out, "  {:14} {}\n", command.name, command.help);
+}
+
+/// The one place where exceptions end.
+template <class Function>
+int guarded(Function function) {
+  try {
+    return function();
+  } catch (const cli::Answered&) {
+    return 0;
+  } catch (const UsageError& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    return 2;
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "error: out of memory\n");
+    return 1;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "error: {}\n", message_of(error));
+    return 1;
+  }
+}
+
+const Command& find_command(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& command : kCommands) {
+    if (command.name == name) return command;
+    names.emplace_back(command.name);
+  }
+  throw UsageError("there is no command \"" + name + "\"; commands are " + join(names));
+}
+
+}  // namespace
+
+int run(int argc, char** argv) {
+  return guarded([&] {
+    const std::string first = argc > 1 ? argv[1] : "";
+    if (first == "--version") {
+      fmt::print("efficientad {} (LibTorch {})\n", version(), TORCH_VERSION);
+      return 0;
+    }
+    if (first.empty() || first == "--help" || first == "-h" || first == "help") {
+      print_commands(first.empty() ? stderr : stdout);
+      return first.empty() ? 2 : 0;
+    }
+    return find_command(first).function(
+        {"efficientad " + first, std::vector<std::string>(argv + 2, argv + argc)});
+  });
+}
+
+int run_command(const std::string& command, int argc, char** argv) {
+  return guarded([&] {
+    return find_command(command).function(
+        {"efficientad-" + command, std::vector<std::string>(argv + 1, argv + argc)});
+  });
+}
+
+}  // namespace efficientad

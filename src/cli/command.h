@@ -1,0 +1,90 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "efficientad/core/file.h"
+#include "efficientad/core/options.h"
+
+namespace efficientad::cli {
+
+/// What a command is given: its name as typed (for help) and the arguments behind it.
+struct Arguments {
+  std::string program;
+  std::vector<std::string> values;
+};
+
+/// Thrown when parsing already answered (help, version).
+struct Answered {};
+
+/// Switches that every command has beside its options.
+struct CommonFlags {
+  std::string config;
+  std::string log_level = "info";
+  bool json = false;
+};
+
+namespace internal {
+
+inline std::string flag_name(std::string name) {
+  for (char& c : name) {
+    if (c == '_') c = '-';
+  }
+  return name;
+}
+
+void add_common(CLI::App& app, CommonFlags& common);
+void parse(CLI::App& app, std::vector<std::string> values);
+std::string config_path(const std::vector<std::string>& values);
+void finish(const CommonFlags& common);
+
+}  // namespace internal
+
+/// Defaults, then the JSON file of --config, then flags, then check_options(). A flag is the
+/// field's name with hyphens. Throws UsageError; throws Answered after printing help or version.
+template <class Options>
+CommonFlags parse_options(const Arguments& arguments, const std::string& description,
+                          Options& options) {
+  const std::string config = internal::config_path(arguments.values);
+  if (!config.empty()) options_from_json(read_json(config), config, options);
+
+  CLI::App app(description, arguments.program);
+  CommonFlags common;
+  options.visit([&](const std::string& name, auto& field, const OptionInfo& info) {
+    using T = std::decay_t<decltype(field)>;
+    const std::string flag = "--" + internal::flag_name(name);
+    std::string help = info.help;
+    if (!info.choices.empty()) {
+      help += " {";
+      for (size_t i = 0; i < info.choices.size(); ++i) {
+        help += (i > 0 ? "|" : "") + info.choices[i];
+      }
+      help += "}";
+    }
+    if constexpr (std::is_same_v<T, bool>) {
+      app.add_flag(flag + ",!--no-" + internal::flag_name(name), field,
+                   help + (field ? " [on]" : " [off]"));
+    } else {
+      auto* option = app.add_option(info.positional ? internal::flag_name(name) + "," + flag : flag,
+                                    field, help);
+      option->capture_default_str();
+    }
+  });
+  internal::add_common(app, common);
+  internal::parse(app, arguments.values);
+  internal::finish(common);
+  check_options(options);
+  return common;
+}
+
+// The commands, one file each. They return the exit status.
+int distill(const Arguments& arguments);
+int eval(const Arguments& arguments);
+int infer(const Arguments& arguments);
+int inspect(const Arguments& arguments);
+int options_table(const Arguments& arguments);
+int synth(const Arguments& arguments);
+int train(const Arguments& arguments);
+
+}  // namespace efficientad::cli
