@@ -1,0 +1,152 @@
+#include "efficientad/data/resize.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace efficientad {
+namespace {
+
+/// Bits behind the point of a coefficient: 32 less 8 for the pixel and 2 for overshoot, which other
+/// filters of Pillow's have.
+constexpr int kPrecisionBits = 32 - 8 - 2;
+constexpr int32_t kHalf = 1 << (kPrecisionBits - 1);
+
+/// For each output position the first input position it draws on, their number, and their weights.
+struct Taps {
+  int64_t stride = 0;
+  std::vector<int64_t> first;
+  std::vector<int64_t> count;
+  /// [positions, stride], fixed point.
+  std::vector<int32_t> weights;
+};
+
+/// Pillow's precompute_coeffs() and normalize_coeffs_8bpc(), operation by operation: the rounding
+/// of every step shows in the result.
+Taps make_taps(int64_t in_size, int64_t out_size) {
+  const double scale = static_cast<double>(in_size) / static_cast<double>(out_size);
+  const double filter_scale = std::max(scale, 1.0);
+  const double support = filter_scale;  // the triangle filter reaches 1.0
+  const double inverse = 1.0 / filter_scale;
+  Taps taps;
+  taps.stride = static_cast<int64_t>(std::ceil(support)) * 2 + 1;
+  taps.first.resize(static_cast<size_t>(out_size));
+  taps.count.resize(static_cast<size_t>(out_size));
+  taps.weights.assign(static_cast<size_t>(out_size * taps.stride), 0);
+  std::vector<double> weights(static_cast<size_t>(taps.stride));
+  for (int64_t i = 0; i < out_size; ++i) {
+    const double center = (static_cast<double>(i) + 0.5) * scale;
+    // Casts cut towards zero, as in C.
+    const int64_t first = std::max<int64_t>(static_cast<int64_t>(center - support + 0.5), 0);
+    const int64_t last = std::min(static_cast<int64_t>(center + support + 0.5), in_size);
+    double sum = 0;
+    for (int64_t k = 0; k < last - first; ++k) {
+      const double distance = std::abs((static_cast<double>(k + first) - center + 0.5) * inverse);
+      const double weight = distance < 1.0 ? 1.0 - distance : 0.0;
+      weights[static_cast<size_t>(k)] = weight;
+      sum += weight;
+    }
+    taps.first[static_cast<size_t>(i)] = first;
+    taps.count[static_cast<size_t>(i)] = last - first;
+    for (int64_t k = 0; k < last - first; ++k) {
+      double weight = weights[static_cast<size_t>(k)];
+      if (sum != 0.0) weight /= sum;
+      taps.weights[static_cast<size_t>(i * taps.stride + k)] =
+          static_cast<int32_t>(0.5 + weight * (1 << kPrecisionBits));
+    }
+  }
+  return taps;
+}
+
+uint8_t clip8(int32_t value) {
+  return static_cast<uint8_t>(std::clamp(value >> kPrecisionBits, 0, 255));
+}
+
+template <int kChannels>
+void resize_rows(const uint8_t* in, int64_t height, int64_t in_width, int64_t out_width,
+                 const Taps& taps, uint8_t* out) {
+  for (int64_t y = 0; y < height; ++y) {
+    const uint8_t* row = in + y * in_width * kChannels;
+    for (int64_t x = 0; x < out_width; ++x, out += kChannels) {
+      const int32_t* weights = taps.weights.data() + x * taps.stride;
+      const uint8_t* pixel = row + taps.first[static_cast<size_t>(x)] * kChannels;
+      const int64_t count = taps.count[static_cast<size_t>(x)];
+      int32_t sums[kChannels];
+      for (int c = 0; c < kChannels; ++c) sums[c] = kHalf;
+      for (int64_t k = 0; k < count; ++k, pixel += kChannels) {
+        for (int c = 0; c < kChannels; ++c) sums[c] += pixel[c] * weights[k];
+      }
+      for (int c = 0; c < kChannels; ++c) out[c] = clip8(sums[c]);
+    }
+  }
+}
+
+torch::Tensor resize_horizontally(const torch::Tensor& image, int64_t out_width) {
+  const int64_t height = image.size(0);
+  const int64_t in_width = image.size(1);
+  const int64_t channels = image.size(2);
+  const Taps taps = make_taps(in_width, out_width);
+  torch::Tensor result = torch::empty({height, out_width, channels}, torch::kUInt8);
+  const uint8_t* in = image.data_ptr<uint8_t>();
+  uint8_t* out = result.data_ptr<uint8_t>();
+  if (channels == 1) resize_rows<1>(in, height, in_width, out_width, taps, out);
+  if (channels == 2) resize_rows<2>(in, height, in_width, out_width, taps, out);
+  if (channels == 3) resize_rows<3>(in, height, in_width, out_width, taps, out);
+  if (channels == 4) resize_rows<4>(in, height, in_width, out_width, taps, out);
+  return result;
+}
+
+torch::Tensor resize_vertically(const torch::Tensor& image, int64_t out_height) {
+  const int64_t row_bytes = image.size(1) * image.size(2);
+  const Taps taps = make_taps(image.size(0), out_height);
+  torch::Tensor result = torch::empty({out_height, image.size(1), image.size(2)}, torch::kUInt8);
+  const uint8_t* in = image.data_ptr<uint8_t>();
+  uint8_t* out = result.data_ptr<uint8_t>();
+  std::vector<int32_t> sums(static_cast<size_t>(row_bytes));
+  for (int64_t y = 0; y < out_height; ++y, out += row_bytes) {
+    std::fill(sums.begin(), sums.end(), kHalf);
+    for (int64_t k = 0; k < taps.count[static_cast<size_t>(y)]; ++k) {
+      const uint8_t* row = in + (taps.first[static_cast<size_t>(y)] + k) * row_bytes;
+      const int32_t weight = taps.weights[static_cast<size_t>(y * taps.stride + k)];
+      for (int64_t x = 0; x < row_bytes; ++x) sums[static_cast<size_t>(x)] += row[x] * weight;
+    }
+    for (int64_t x = 0; x < row_bytes; ++x) out[x] = clip8(sums[static_cast<size_t>(x)]);
+  }
+  return result;
+}
+
+}  // namespace
+
+torch::Tensor resize_pil_bilinear(const torch::Tensor& image_u8, std::array<int64_t, 2> size_hw) {
+  TORCH_CHECK(image_u8.scalar_type() == torch::kUInt8 && image_u8.dim() == 3 &&
+                  image_u8.size(2) >= 1 && image_u8.size(2) <= 4 && image_u8.numel() > 0,
+              "resize_pil_bilinear() takes uint8 [height, width, 1 to 4], got ",
+              image_u8.scalar_type(), " ", image_u8.sizes());
+  TORCH_CHECK(size_hw[0] > 0 && size_hw[1] > 0, "cannot resize to ", size_hw[0], "x", size_hw[1]);
+  torch::Tensor image = image_u8.contiguous();
+  if (image.size(1) != size_hw[1]) image = resize_horizontally(image, size_hw[1]);
+  if (image.size(0) != size_hw[0]) image = resize_vertically(image, size_hw[0]);
+  return image.is_same(image_u8) ? image.clone() : image;
+}
+
+torch::Tensor to_float_chw(const torch::Tensor& image_u8) {
+  TORCH_CHECK(
+      image_u8.scalar_type() == torch::kUInt8 && image_u8.dim() == 3 && image_u8.size(2) == 3,
+      "to_float_chw() takes uint8 [height, width, 3], got ", image_u8.scalar_type(), " ",
+      image_u8.sizes());
+  // A loop of our own, not LibTorch's operations: those would start threads of their own in every
+  // loader thread.
+  const torch::Tensor image = image_u8.contiguous();
+  const int64_t pixels = image.size(0) * image.size(1);
+  torch::Tensor result = torch::empty({3, image.size(0), image.size(1)}, torch::kFloat);
+  const uint8_t* in = image.data_ptr<uint8_t>();
+  float* out = result.data_ptr<float>();
+  for (int64_t i = 0; i < pixels; ++i) {
+    for (int64_t c = 0; c < 3; ++c) out[c * pixels + i] = static_cast<float>(in[3 * i + c]) / 255.f;
+  }
+  return result;
+}
+
+}  // namespace efficientad
