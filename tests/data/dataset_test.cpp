@@ -1,0 +1,253 @@
+#include "efficientad/data/dataset.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "image_files.h"
+#include "support/expect_error.h"
+#include "support/temp_dir.h"
+
+namespace efficientad {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Files that hold nothing: opening a data set decodes none.
+void touch(const fs::path& root, const std::vector<std::string>& names) {
+  for (const auto& name : names) write_bytes(root / name, "");
+}
+
+std::vector<std::string> ids_of(const std::vector<Sample>& samples) {
+  std::vector<std::string> ids;
+  for (const auto& sample : samples) ids.push_back(sample.defect + "/" + sample.id);
+  return ids;
+}
+
+using Ids = std::vector<std::string>;
+using Paths = std::vector<fs::path>;
+
+class MvtecTest : public testing::Test {
+ protected:
+  MvtecTest() {
+    touch(root,
+          {"bottle/train/good/001.png", "bottle/train/good/000.png", "bottle/train/good/readme.txt",
+           "bottle/test/good/000.png", "bottle/test/crack/001.png", "bottle/test/crack/000.png",
+           "bottle/test/.cache/000.png", "bottle/test/scratch/000.jpg",
+           "bottle/ground_truth/crack/000_mask.png", "bottle/ground_truth/crack/001.png",
+           "bottle/ground_truth/scratch/000_mask.png", "cable/train/good/000.png",
+           "other/notes.txt"});
+  }
+  TempDir dir;
+  fs::path root = dir.path;
+};
+
+TEST_F(MvtecTest, opens_a_category) {
+  const Dataset dataset = open_dataset("mvtec", root, "bottle");
+  EXPECT_EQ(dataset.layout, "mvtec");
+  EXPECT_EQ(dataset.category, "bottle");
+  EXPECT_EQ(dataset.root, root / "bottle");
+  EXPECT_EQ(ids_of(dataset.train), (Ids{"good/000", "good/001"}));
+  EXPECT_EQ(dataset.train[0].image_path, root / "bottle/train/good/000.png");
+  EXPECT_TRUE(dataset.validation.empty());
+  EXPECT_EQ(ids_of(dataset.test), (Ids{"crack/000", "crack/001", "good/000", "scratch/000"}));
+  EXPECT_TRUE(dataset.test[0].anomalous());
+  EXPECT_FALSE(dataset.test[2].anomalous());
+  const fs::path truth = root / "bottle/ground_truth";
+  EXPECT_EQ(dataset.test[0].mask_paths, Paths{truth / "crack/000_mask.png"});
+  EXPECT_EQ(dataset.test[1].mask_paths, Paths{truth / "crack/001.png"});
+  EXPECT_EQ(dataset.test[2].mask_paths, Paths{});
+  EXPECT_EQ(dataset.test[3].mask_paths, Paths{truth / "scratch/000_mask.png"});
+}
+
+TEST_F(MvtecTest, takes_the_root_as_category) {
+  const Dataset dataset = open_dataset("mvtec", root / "bottle/", "");
+  EXPECT_EQ(dataset.category, "bottle");
+  EXPECT_EQ(dataset.test.size(), 4U);
+}
+
+TEST_F(MvtecTest, has_no_masks_without_ground_truth) {
+  fs::remove_all(root / "bottle/ground_truth");
+  for (const auto& sample : open_dataset("mvtec", root, "bottle").test) {
+    EXPECT_TRUE(sample.mask_paths.empty());
+  }
+}
+
+TEST_F(MvtecTest, names_a_missing_mask) {
+  fs::remove(root / "bottle/ground_truth/crack/001.png");
+  EXPECT_ERROR(
+      open_dataset("mvtec", root, "bottle"), Error,
+      fmt::format("{} has no mask; expected {}", (root / "bottle/test/crack/001.png").string(),
+                  (root / "bottle/ground_truth/crack/001_mask.png").string()));
+  fs::create_directories(root / "bottle/ground_truth/crack/001");
+  EXPECT_ERROR(open_dataset("mvtec", root, "bottle"), Error, "is the layout \"loco\"?");
+}
+
+TEST_F(MvtecTest, names_the_categories_that_exist) {
+  EXPECT_ERROR(
+      open_dataset("mvtec", root, "botle"), Error,
+      fmt::format("category 'botle' not found in {}; there are: bottle, cable", root.string()));
+  EXPECT_ERROR(open_dataset("mvtec", root, ""), Error, "there are: bottle, cable");
+  EXPECT_ERROR(open_dataset("mvtec", root, "other"), Error, "has no folder train/good");
+  EXPECT_ERROR(open_dataset("mvtec", root / "other", "x"), Error, "there are none");
+  EXPECT_ERROR(open_dataset("mvtec", root / "bottle", "bottle"), Error,
+               "is a category itself: leave the category empty");
+}
+
+TEST_F(MvtecTest, names_missing_and_empty_folders) {
+  EXPECT_ERROR(open_dataset("mvtec", root / "none", "bottle"), Error,
+               "none: there is no such folder");
+  EXPECT_ERROR(open_dataset("mvtec", root / "other/notes.txt", ""), Error, "is no folder");
+  EXPECT_ERROR(open_dataset("mvtec", root, "cable"), Error, "cable/test: there is no such folder");
+  fs::create_directories(root / "cable/test");
+  EXPECT_ERROR(open_dataset("mvtec", root, "cable"), Error, "cable/test has no folders of images");
+  fs::create_directories(root / "cable/test/cut");
+  EXPECT_ERROR(open_dataset("mvtec", root, "cable"), Error, "cable/test/cut holds no images");
+  fs::remove(root / "cable/train/good/000.png");
+  EXPECT_ERROR(open_dataset("mvtec", root, "cable"), Error, "cable/train/good holds no images");
+}
+
+TEST_F(MvtecTest, refuses_two_images_of_one_name) {
+  touch(root, {"bottle/test/crack/000.jpg"});
+  EXPECT_ERROR(open_dataset("mvtec", root, "bottle"), Error, "more than one image called 000");
+}
+
+TEST(loco, opens_a_category) {
+  const TempDir dir;
+  const fs::path root = dir.path;
+  touch(root,
+        {"box/train/good/000.png", "box/validation/good/001.png", "box/validation/good/000.png",
+         "box/test/good/000.png", "box/test/logical_anomalies/000.png",
+         "box/test/structural_anomalies/000.png", "box/ground_truth/logical_anomalies/000/001.png",
+         "box/ground_truth/logical_anomalies/000/000.png",
+         "box/ground_truth/structural_anomalies/000/000.png"});
+  const Dataset dataset = open_dataset("loco", root, "box");
+  EXPECT_EQ(ids_of(dataset.train), Ids{"good/000"});
+  EXPECT_EQ(ids_of(dataset.validation), (Ids{"good/000", "good/001"}));
+  EXPECT_EQ(ids_of(dataset.test),
+            (Ids{"good/000", "logical_anomalies/000", "structural_anomalies/000"}));
+  const fs::path truth = root / "box/ground_truth";
+  EXPECT_EQ(dataset.test[0].mask_paths, Paths{});
+  EXPECT_EQ(dataset.test[1].mask_paths, (Paths{truth / "logical_anomalies/000/000.png",
+                                               truth / "logical_anomalies/000/001.png"}));
+
+  fs::remove(truth / "structural_anomalies/000/000.png");
+  EXPECT_ERROR(open_dataset("loco", root, "box"), Error,
+               "structural_anomalies/000.png has no masks; expected");
+  fs::remove_all(truth / "structural_anomalies/000");
+  EXPECT_ERROR(open_dataset("loco", root, "box"), Error,
+               "structural_anomalies/000.png has no masks; expected");
+  fs::remove_all(truth);
+  EXPECT_TRUE(open_dataset("loco", root, "box").test[1].mask_paths.empty());
+  fs::remove_all(root / "box/validation");
+  EXPECT_ERROR(open_dataset("loco", root, "box"), Error,
+               "box/validation/good: there is no such folder");
+}
+
+TEST(folder, opens_the_parts_that_are_named) {
+  const TempDir dir;
+  const fs::path root = dir.path;
+  touch(root, {"ok/a.png", "ok/b.jpg", "ok_test/c.png", "bad/d.png", "bad/dent/e.bmp",
+               "bad/burn/f.png", "masks/d_mask.png", "masks/dent/e.bmp", "masks/burn/f.png"});
+  Dataset dataset = open_dataset("folder", root, "", {.normal_dir = "ok"});
+  EXPECT_EQ(ids_of(dataset.train), (Ids{"good/a", "good/b"}));
+  EXPECT_TRUE(dataset.test.empty());
+  EXPECT_EQ(dataset.category, root.filename().string());
+
+  const FolderLayout layout{.normal_dir = (root / "ok").string(),
+                            .abnormal_dir = "bad",
+                            .normal_test_dir = "ok_test",
+                            .mask_dir = "masks"};
+  dataset = open_dataset("folder", root, "", layout);
+  EXPECT_EQ(ids_of(dataset.train), (Ids{"good/a", "good/b"}));
+  EXPECT_EQ(ids_of(dataset.test), (Ids{"good/c", "anomaly/d", "burn/f", "dent/e"}));
+  EXPECT_EQ(dataset.test[1].mask_paths, Paths{root / "masks/d_mask.png"});
+  EXPECT_EQ(dataset.test[2].mask_paths, Paths{root / "masks/burn/f.png"});
+  EXPECT_EQ(dataset.test[3].mask_paths, Paths{root / "masks/dent/e.bmp"});
+
+  fs::remove(root / "masks/d_mask.png");
+  EXPECT_ERROR(open_dataset("folder", root, "", layout), Error,
+               "bad/d.png has no mask; expected " + (root / "masks/d_mask.png").string());
+}
+
+TEST(folder, an_image_is_not_its_own_mask) {
+  const TempDir dir;
+  touch(dir.path, {"normal/a.png", "bad/b.png"});
+  EXPECT_ERROR(open_dataset("folder", dir.path, "", {.abnormal_dir = "bad", .mask_dir = "bad"}),
+               Error, "bad/b.png has no mask");
+}
+
+TEST(folder, names_what_is_missing) {
+  const TempDir dir;
+  const fs::path root = dir.path;
+  EXPECT_ERROR(open_dataset("folder", root, ""), Error, "normal: there is no such folder");
+  fs::create_directories(root / "normal");
+  EXPECT_ERROR(open_dataset("folder", root, ""), Error, "normal holds no images");
+  touch(root, {"normal/a.png", "bad/good/b.png"});
+  EXPECT_ERROR(open_dataset("folder", root, "", {.abnormal_dir = "none"}), Error,
+               "none: there is no such folder");
+  EXPECT_ERROR(open_dataset("folder", root, "", {.abnormal_dir = "bad"}), Error,
+               "cannot be of the kind \"good\"");
+  EXPECT_ERROR(open_dataset("folder", root, "", {.normal_test_dir = "none"}), Error,
+               "none: there is no such folder");
+  EXPECT_ERROR(open_dataset("folder", root, "", {.abnormal_dir = "normal", .mask_dir = "none"}),
+               Error, "none: there is no such folder");
+}
+
+TEST(open_dataset, names_the_layouts) {
+  const TempDir dir;
+  EXPECT_ERROR(open_dataset("visa", dir.path, ""), Error, "known are mvtec, loco, folder");
+}
+
+Dataset dataset_of(int count) {
+  Dataset dataset;
+  for (int i = 0; i < count; ++i)
+    dataset.train.push_back({.image_path = "x", .id = fmt::format("{:03}", i)});
+  return dataset;
+}
+
+TEST(split_validation, moves_a_tenth_by_seed) {
+  Dataset first = dataset_of(46);
+  split_validation(first, 0.1, /*seed=*/7);
+  EXPECT_EQ(first.validation.size(), 5U);  // round(4.6)
+  EXPECT_EQ(first.train.size(), 41U);
+  std::set<std::string> all;
+  for (const auto* part : {&first.train, &first.validation}) {
+    const Ids ids = ids_of(*part);
+    EXPECT_TRUE(std::is_sorted(ids.begin(), ids.end()));
+    all.insert(ids.begin(), ids.end());
+  }
+  EXPECT_EQ(all.size(), 46U);
+
+  Dataset again = dataset_of(46);
+  split_validation(again, 0.1, /*seed=*/7);
+  EXPECT_EQ(ids_of(again.validation), ids_of(first.validation));
+  Dataset other = dataset_of(46);
+  split_validation(other, 0.1, /*seed=*/8);
+  EXPECT_NE(ids_of(other.validation), ids_of(first.validation));
+}
+
+TEST(split_validation, leaves_one_on_each_side) {
+  for (const double fraction : {0.01, 0.99}) {
+    Dataset dataset = dataset_of(2);
+    split_validation(dataset, fraction, 0);
+    EXPECT_EQ(dataset.train.size(), 1U);
+    EXPECT_EQ(dataset.validation.size(), 1U);
+  }
+  Dataset one = dataset_of(1);
+  EXPECT_ERROR(split_validation(one, 0.1, 0), Error, "at least 2 are needed");
+  EXPECT_EQ(one.train.size(), 1U);
+  Dataset two = dataset_of(2);
+  EXPECT_ERROR(split_validation(two, 1.5, 0), UsageError, "must be between 0 and 1");
+}
+
+TEST(split_validation, leaves_a_sets_own_validation) {
+  Dataset dataset = dataset_of(20);
+  dataset.validation = {{.image_path = "v", .id = "v"}};
+  split_validation(dataset, 0.5, 0);
+  EXPECT_EQ(ids_of(dataset.validation), Ids{"good/v"});
+  EXPECT_EQ(dataset.train.size(), 20U);
+}
+
+}  // namespace
+}  // namespace efficientad
