@@ -54,15 +54,24 @@ torch::Tensor PdnImpl::pool(const torch::Tensor& x) const {
                            /*ceil_mode=*/false, /*count_include_pad=*/true);
 }
 
-torch::Tensor PdnImpl::trunk(const torch::Tensor& images) {
+torch::Tensor PdnImpl::up_to(const torch::Tensor& images, size_t layer) {
   const auto& layers = layers_of(options_.model_size);
   torch::Tensor x = images;
-  for (size_t i = 0; i + 1 < layers.size(); ++i) {
+  for (size_t i = 0; i < layer; ++i) {
     x = convs_[i]->forward(x);
     if (layers[i].relu) x = torch::relu(x);
     if (layers[i].pool) x = pool(x);
   }
   return x;
+}
+
+torch::Tensor PdnImpl::trunk(const torch::Tensor& images) {
+  return up_to(images, convs_.size() - 1);
+}
+
+torch::Tensor PdnImpl::layer_output(const torch::Tensor& images, int64_t layer) {
+  const auto index = static_cast<size_t>(layer);
+  return convs_.at(index)->forward(up_to(images, index));
 }
 
 torch::Tensor PdnImpl::head(const torch::Tensor& features, int64_t begin, int64_t count) {

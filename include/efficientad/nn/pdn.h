@@ -40,9 +40,14 @@ class PdnImpl : public torch::nn::Module {
   /// part of forward() and cheaper, for the student, of which each loss needs one half.
   torch::Tensor head(const torch::Tensor& features, int64_t begin, int64_t count);
 
+  /// What convolution number `layer` (from 0) gives, before its activation (for initialisation).
+  torch::Tensor layer_output(const torch::Tensor& images, int64_t layer);
+
   const PdnOptions& options() const { return options_; }
 
  private:
+  /// The input of convolution number `layer`.
+  torch::Tensor up_to(const torch::Tensor& images, size_t layer);
   torch::Tensor pool(const torch::Tensor& x) const;
 
   PdnOptions options_;

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "efficientad/detect/model_bundle.h"
+#include "efficientad/train/train_options.h"
+
+namespace efficientad {
+
+/// Loss terms of a step as numbers, unweighted.
+struct LossValues {
+  double hard = 0;
+  double penalty = 0;
+  double autoencoder = 0;
+  double student_autoencoder = 0;
+};
+
+/// Where a training is. Its stages: "statistics" (of the teacher, images), "train" (steps),
+/// "calibrate" (validation images).
+struct TrainProgress {
+  std::string stage;
+  int64_t done = 0;
+  int64_t total = 0;
+  /// In stage "train": of the step just done; the time is that of all steps so far, before an
+  /// interruption too.
+  LossValues losses;
+  double learning_rate = 0;
+  double seconds = 0;
+};
+
+struct TrainResult {
+  std::filesystem::path model;
+  int64_t train_images = 0;
+  int64_t validation_images = 0;
+  double threshold = 0;
+  double seconds = 0;
+};
+
+/// Trains a detector (paper, section 3 and algorithm 1) and writes into options.output:
+/// model.safetensors, options.json, train_log.csv (one row a step) and checkpoint.safetensors,
+/// which is made every checkpoint_minutes, when the user interrupts, and after the last step.
+/// `teacher` is a float32 network of the options' size and padding. `progress` is called after each
+/// image or step. One seed gives one model, to the byte, on one machine's CPU, whether or not the
+/// run was interrupted and resumed.
+/// Throws UsageError for options that cannot be; Error for data that cannot be used, an output
+/// folder that already holds a model or checkpoint (nothing is touched then), or a loss that is not
+/// finite; Interrupted once the user asked to stop (interrupt_requested()) and the checkpoint is
+/// written.
+TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
+                           torch::Device device,
+                           const std::function<void(const TrainProgress&)>& progress);
+
+}  // namespace efficientad

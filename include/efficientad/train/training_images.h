@@ -1,0 +1,79 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "efficientad/train/train_options.h"
+#include "efficientad/train/training_step.h"
+
+namespace efficientad {
+
+/// Keeps made images in memory until a budget is used up; those that come later are made anew each
+/// time. (Training draws images evenly, so that throwing older ones out would gain nothing.)
+/// Threads may share one.
+class ImageCache {
+ public:
+  explicit ImageCache(int64_t budget_bytes) : budget_bytes_(budget_bytes) {}
+
+  /// The image with this key, from memory or from `make`. Not to be changed.
+  torch::Tensor get(uint64_t key, const std::function<torch::Tensor()>& make);
+
+ private:
+  std::mutex mutex_;
+  std::map<uint64_t, torch::Tensor> images_;
+  int64_t budget_bytes_;
+};
+
+/// Draws the images of each training step. Every random decision depends on seed and step alone:
+/// training images in a new random order each epoch, the jitter, the penalty image and whether it
+/// is grey, the crops.
+class TrainingImages {
+ public:
+  /// Lists the penalty images; throws Error if their folder has none.
+  TrainingImages(const TrainOptions& options, std::vector<std::filesystem::path> train_images);
+
+  /// What background threads make of a step: 8-bit images.
+  struct Drawn {
+    /// uint8 [H, W, 3].
+    std::vector<torch::Tensor> images;
+    std::vector<torch::Tensor> penalty;
+  };
+
+  /// Reads and resizes the images of step `step` (from 0). Any thread; no LibTorch operation that
+  /// starts threads of its own.
+  Drawn draw(int64_t step);
+
+  /// Jitters, crops and normalises what was drawn for the step.
+  TrainBatch prepare(const Drawn& drawn, int64_t step, torch::Device device) const;
+
+  /// Training image `index`, resized: uint8 [H, W, 3]. Any thread.
+  torch::Tensor train_image(int64_t index);
+  int64_t size() const { return static_cast<int64_t>(train_images_.size()); }
+
+  /// "images: N from NAME", "dead leaves" or "none".
+  const std::string& penalty_description() const { return penalty_description_; }
+
+ private:
+  torch::Tensor penalty_image(int64_t index);
+
+  TrainOptions options_;
+  std::array<int64_t, 2> image_hw_;
+  std::vector<std::filesystem::path> train_images_;
+  std::vector<std::filesystem::path> penalty_images_;
+  int64_t penalty_count_ = 0;
+  std::string penalty_description_ = "none";
+  ImageCache cache_;
+};
+
+/// Reads an image and resizes it as Pillow does: uint8 [height, width, 3].
+torch::Tensor read_resized(const std::filesystem::path& path, std::array<int64_t, 2> size_hw);
+
+}  // namespace efficientad

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "efficientad/detect/detector.h"
+#include "efficientad/nn/losses.h"
+
+namespace efficientad {
+
+/// The images of one training step, ImageNet-normalised float32 on the networks' device. What
+/// teacher and student see are crops of h x w px, or whole images.
+struct TrainBatch {
+  /// Training images I: [N, 3, h, w].
+  torch::Tensor images;
+  /// Their colour-jittered copies A, whole, for the autoencoder: [N, 3, H, W].
+  torch::Tensor jittered;
+  /// Upper left corners (row, column; px, multiples of 4) of the crops of `jittered` that teacher
+  /// and student see.
+  std::vector<std::array<int64_t, 2>> jittered_corners;
+  /// Images P of other things: [N, 3, h, w]; undefined: no penalty.
+  torch::Tensor penalty;
+};
+
+/// The loss terms of a step (paper, section 3.2 and 3.3), unweighted, float32 whatever the
+/// precision. The teacher has no part in the gradient. With crops, student and teacher give exactly
+/// that window of the whole image's output (without padding), and the autoencoder's terms are taken
+/// on the same window of its output. `precision`: "fp32" or "bf16". If the student's error is not
+/// finite, so is `hard`. Without penalty images `penalty` is 0.
+Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch,
+                       double hard_quantile, const std::string& precision);
+
+}  // namespace efficientad

@@ -1,0 +1,484 @@
+#include "efficientad/train/distiller.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "efficientad/core/device.h"
+#include "efficientad/core/file.h"
+#include "efficientad/core/interrupt.h"
+#include "efficientad/core/log.h"
+#include "efficientad/core/precision.h"
+#include "efficientad/core/random.h"
+#include "efficientad/core/safetensors.h"
+#include "efficientad/core/version.h"
+#include "efficientad/data/color_jitter.h"
+#include "efficientad/data/image.h"
+#include "efficientad/data/loader.h"
+#include "efficientad/data/resize.h"
+#include "efficientad/nn/backbone.h"
+#include "efficientad/nn/imagenet.h"
+#include "efficientad/nn/statistics.h"
+#include "efficientad/train/feature_cache.h"
+#include "efficientad/train/optimizer.h"
+
+namespace efficientad {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int64_t kChannels = 384;
+constexpr int64_t kGrid = kDistillSide / 4 - 8;
+constexpr int64_t kImagesForStatistics = 64;
+constexpr int64_t kImagesForTargetStatistics = 1000;
+constexpr auto kCheckpointFormat = "efficientad-distill-checkpoint";
+
+/// Streams of the random generator.
+enum Stream : uint64_t { kOrder = 1, kProjection, kImage, kCrops, kWeights };
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void stop_if_interrupted(const char* how_to_go_on) {
+  if (interrupt_requested()) throw Interrupted(how_to_go_on);
+}
+
+/// A picture at both sizes: uint8 [side, side, 3] for the PDN, [2 side, 2 side, 3] for the
+/// backbone.
+struct Picture {
+  torch::Tensor small_u8;
+  torch::Tensor large_u8;
+};
+
+class Target {
+ public:
+  explicit Target(const DistillOptions& options, const torch::Device& device,
+                  const std::string& precision)
+      : options_(options), device_(device), precision_(precision) {
+    const size_t count = options.backbone.size();
+    require_usage(options.taps.empty() || options.taps.size() == count,
+                  "taps has {} entries, but there are {} backbones", options.taps.size(), count);
+    require_usage(kChannels % count == 0, "{} backbones cannot share {} channels", count,
+                  kChannels);
+    for (size_t i = 0; i < count; ++i) {
+      parts_.push_back(
+          {open_backbone(options.backbone[i], options.taps.empty() ? "" : options.taps[i]), {}});
+    }
+  }
+
+  std::map<std::string, std::string> provenance() const {
+    std::map<std::string, std::string> all;
+    for (const auto& part : parts_) {
+      for (const auto& [key, value] : part.backbone->provenance()) {
+        all[key] = all.count(key) > 0 ? all[key] + "; " + value : value;
+      }
+    }
+    return all;
+  }
+
+  /// Channel statistics and projections of each feature map, from a few pictures.
+  void prepare(const std::function<Picture(int64_t)>& picture, int64_t count) {
+    if (options_.target == "patch") return;
+    std::vector<std::vector<ChannelStatistics>> statistics(parts_.size());
+    for (int64_t i = 0; i < count; ++i) {
+      stop_if_interrupted("interrupted before any features were computed");
+      const Picture image = picture(i);
+      for (size_t p = 0; p < parts_.size(); ++p) {
+        const auto maps = features(parts_[p], image);
+        statistics[p].resize(maps.size());
+        for (size_t m = 0; m < maps.size(); ++m) statistics[p][m].add(maps[m].cpu());
+      }
+    }
+    Rng rng(static_cast<uint64_t>(options_.seed), kProjection);
+    for (size_t p = 0; p < parts_.size(); ++p) {
+      const auto maps = static_cast<int64_t>(statistics[p].size());
+      const int64_t share = kChannels / static_cast<int64_t>(parts_.size());
+      for (int64_t m = 0; m < maps; ++m) {
+        const auto& measured = statistics[p][static_cast<size_t>(m)];
+        const int64_t channels = measured.mean().size(1);
+        const int64_t wanted = share / maps + (m < share % maps ? 1 : 0);
+        const int64_t side = std::max(channels, wanted);
+        torch::Tensor random = torch::empty({side, side}, torch::kFloat64);
+        for (int64_t i = 0; i < random.numel(); ++i) random.data_ptr<double>()[i] = rng.normal();
+        const torch::Tensor q = std::get<0>(torch::linalg_qr(random));
+        // (x - mean) / std, then the projection, as one 1x1 convolution.
+        const torch::Tensor weight =
+            q.narrow(0, 0, channels).narrow(1, 0, wanted).t().to(torch::kFloat32) /
+            measured.std().flatten().unsqueeze(0);
+        Projection projection;
+        projection.bias = -weight.mv(measured.mean().flatten()).to(device_);
+        projection.weight = weight.view({wanted, channels, 1, 1}).contiguous().to(device_);
+        parts_[p].projections.push_back(projection);
+      }
+    }
+  }
+
+  /// float32 [kChannels, kGrid, kGrid] on the CPU, not yet normalised.
+  torch::Tensor operator()(const Picture& picture) const {
+    std::vector<torch::Tensor> joined;
+    const int64_t cells = kDistillSide / 4;
+    for (const auto& part : parts_) {
+      const auto maps = features(part, picture);
+      torch::Tensor grid;
+      if (options_.target == "patch") {
+        grid =
+            to_grid(patch_features(maps, kChannels / static_cast<int64_t>(parts_.size())), cells);
+      } else {
+        std::vector<torch::Tensor> projected;
+        for (size_t m = 0; m < maps.size(); ++m) {
+          projected.push_back(to_grid(
+              torch::conv2d(maps[m], part.projections[m].weight, part.projections[m].bias), cells));
+        }
+        grid = torch::cat(projected, /*dim=*/1);
+      }
+      const int64_t offset = part.backbone->grid_offset();
+      joined.push_back(grid[0].slice(1, offset, offset + kGrid).slice(2, offset, offset + kGrid));
+    }
+    return torch::cat(joined, /*dim=*/0).cpu();
+  }
+
+ private:
+  struct Projection {
+    torch::Tensor weight;
+    torch::Tensor bias;
+  };
+  struct Part {
+    std::unique_ptr<Backbone> backbone;
+    std::vector<Projection> projections;
+  };
+
+  std::vector<torch::Tensor> features(const Part& part, const Picture& picture) const {
+    const torch::Tensor x = to_float_chw(picture.large_u8).unsqueeze(0).to(device_);
+    std::vector<torch::Tensor> maps;
+    {
+      const Autocast autocast(precision_, device_);
+      maps = part.backbone->features(x);
+    }
+    for (auto& map : maps) map = map.to(torch::kFloat32);
+    return maps;
+  }
+
+  const DistillOptions& options_;
+  torch::Device device_;
+  std::string precision_;
+  std::vector<Part> parts_;
+};
+
+/// Orthogonal weights, then each filter's output on `batch` scaled to unit variance and centred,
+/// layer by layer (Mishkin and Matas 2016); the last layer begins small, near the target's mean.
+void initialize(Pdn& pdn, const torch::Tensor& batch, uint64_t seed) {
+  constexpr double kLastScale = 0.3;
+  torch::NoGradGuard no_grad;
+  Rng rng(seed, kWeights);
+  std::vector<torch::nn::Conv2dImpl*> convs;
+  for (const auto& module : pdn->children()) {
+    convs.push_back(module->as<torch::nn::Conv2d>());
+  }
+  for (size_t i = 0; i < convs.size(); ++i) {
+    torch::Tensor weight = torch::empty(convs[i]->weight.sizes(), torch::kFloat32);
+    for (int64_t k = 0; k < weight.numel(); ++k) {
+      weight.data_ptr<float>()[k] = static_cast<float>(rng.normal());
+    }
+    const torch::Tensor rows = weight.view({weight.size(0), -1});
+    const bool tall = rows.size(0) > rows.size(1);
+    const torch::Tensor q = std::get<0>(torch::linalg_qr(tall ? rows : rows.t().contiguous()));
+    convs[i]->weight.copy_((tall ? q : q.t()).reshape(weight.sizes()));
+    convs[i]->bias.zero_();
+    const auto output = [&] { return pdn->layer_output(batch, static_cast<int64_t>(i)); };
+    const torch::Tensor spread = output().std({0, 2, 3}, /*unbiased=*/false).clamp_min(1e-6);
+    convs[i]->weight.div_(spread.view({-1, 1, 1, 1}));
+    convs[i]->bias.copy_(-output().mean({0, 2, 3}));
+  }
+  convs.back()->weight.mul_(kLastScale);
+  convs.back()->bias.zero_();
+}
+
+std::string hash_of_file(const fs::path& path) {
+  const std::string bytes = read_file(path);
+  return hex64(hash64(bytes.data(), bytes.size()));
+}
+
+}  // namespace
+
+DistillResult distill(const DistillOptions& options,
+                      const std::function<void(const DistillProgress&)>& progress) {
+  check_options(options);
+  require_usage(options.crop_size % 4 == 0, "crop_size is {}, but must be a multiple of 4",
+                options.crop_size);
+  const auto seed = static_cast<uint64_t>(options.seed);
+  set_threads(options.threads);
+  const torch::Device device = select_device(options.device);
+  const std::string precision = resolve_precision(options.precision, device);
+  const fs::path output = options.output;
+  const fs::path cache_folder = options.cache.empty() ? output.string() + ".cache" : options.cache;
+  const fs::path checkpoint_path = output.string() + ".checkpoint";
+  const fs::path log_path = output.string() + ".log.csv";
+  if (output.has_parent_path()) make_folder(output.parent_path());
+
+  std::vector<fs::path> files;
+  for (const auto& folder : options.images) {
+    const auto found = list_images(folder, /*recursive=*/true);
+    require(!found.empty(), "{}: there are no images in it", folder);
+    files.insert(files.end(), found.begin(), found.end());
+  }
+  Rng(seed, kOrder).shuffle(files);
+  if (options.max_images > 0 && static_cast<int64_t>(files.size()) > options.max_images) {
+    files.resize(static_cast<size_t>(options.max_images));
+  }
+  const auto count = static_cast<int64_t>(files.size());
+  require(count > options.held_out, "{} images are too few with {} of them held out", count,
+          options.held_out);
+  const int64_t train_count = count - options.held_out;
+
+  // Every decision about a picture depends on its index alone.
+  const auto picture = [&](int64_t index) {
+    Rng rng(seed, kImage, static_cast<uint64_t>(index));
+    torch::Tensor image = read_image(files[static_cast<size_t>(index)]);
+    if (rng.chance(options.grey_probability)) {
+      image = (to_grey(image.permute({2, 0, 1}).to(torch::kFloat32)).permute({1, 2, 0}))
+                  .round()
+                  .to(torch::kUInt8);
+    }
+    if (options.flip && rng.chance(0.5)) image = image.flip(1).contiguous();
+    return Picture{resize_pil_bilinear(image, {kDistillSide, kDistillSide}),
+                   resize_pil_bilinear(image, {2 * kDistillSide, 2 * kDistillSide})};
+  };
+
+  torch::manual_seed(mix64(seed, kWeights, 0));
+  std::string key = "features 1\n" + options.target + "\n" + std::to_string(options.seed) + "\n" +
+                    precision + (options.flip ? "\nflip" : "\n") +
+                    std::to_string(options.grey_probability) + "\n" + join(options.taps) + "\n";
+  for (const auto& file : options.backbone) key += hash_of_file(file) + "\n";
+  for (const auto& file : files) key += file.string() + "\n";
+  FeatureCache cache(cache_folder, key, kDistillSide, kGrid, kChannels);
+  std::map<std::string, std::string> provenance;
+  {
+    torch::NoGradGuard no_grad;
+    Target target(options, device, precision);
+    provenance = target.provenance();
+    if (cache.size() < count) {
+      target.prepare(picture, std::min(count, kImagesForStatistics));
+      Prefetcher<Picture> pictures(cache.size(), count, picture);
+      while (auto item = pictures.next()) {
+        cache.append(item->small_u8, target(*item));
+        progress({"features", cache.size(), count, 0});
+        stop_if_interrupted("interrupted; the features so far are kept, run it again to go on");
+      }
+    }
+  }
+
+  // Mean and deviation of each target channel (paper: over 10,000 images).
+  ChannelStatistics statistics;
+  const int64_t stride = std::max<int64_t>(1, train_count / kImagesForTargetStatistics);
+  for (int64_t i = 0; i < train_count; i += stride) {
+    statistics.add(
+        cache.target(i, 0, 0, kGrid, kGrid).to(torch::kFloat32).permute({2, 0, 1}).unsqueeze(0));
+  }
+  const torch::Tensor target_mean = statistics.mean().to(device);
+  const torch::Tensor target_std = statistics.std().to(device);
+
+  const int64_t crop = options.crop_size;
+  const int64_t crop_grid = crop / 4 - 8;
+  struct Batch {
+    torch::Tensor images;
+    torch::Tensor targets;
+  };
+  const auto make_batch = [&](int64_t step) {
+    Rng rng(seed, kCrops, static_cast<uint64_t>(step));
+    std::vector<torch::Tensor> images;
+    std::vector<torch::Tensor> targets;
+    for (int64_t i = 0; i < options.batch_size; ++i) {
+      const int64_t index = rng.below(train_count);
+      const int64_t y = rng.below((kDistillSide - crop) / 4 + 1);
+      const int64_t x = rng.below((kDistillSide - crop) / 4 + 1);
+      images.push_back(cache.image(index, 4 * y, 4 * x, crop, crop));
+      targets.push_back(cache.target(index, y, x, crop_grid, crop_grid));
+    }
+    return Batch{torch::stack(images).permute({0, 3, 1, 2}),
+                 torch::stack(targets).permute({0, 3, 1, 2})};
+  };
+  const auto on_device = [&](const torch::Tensor& images_u8) {
+    return imagenet_normalize(images_u8.to(device).to(torch::kFloat32) / 255.0)
+        .contiguous(torch::MemoryFormat::ChannelsLast);
+  };
+  const auto normalized = [&](const torch::Tensor& targets) {
+    return (targets.to(device).to(torch::kFloat32) - target_mean) / target_std;
+  };
+
+  Pdn pdn(PdnOptions{options.model_size, kChannels, /*padding=*/false});
+  pdn->to(device);
+  initialize(pdn, on_device(make_batch(0).images), seed);
+  for (auto& parameter : pdn->parameters()) {
+    if (parameter.dim() == 4) {
+      parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
+    }
+  }
+  std::vector<std::pair<std::string, torch::Tensor>> parameters;
+  for (const auto& item : pdn->named_parameters())
+    parameters.emplace_back(item.key(), item.value());
+  Optimizer optimizer(parameters, {options.optimizer, options.learning_rate, options.weight_decay,
+                                   options.muon_learning_rate});
+
+  nlohmann::ordered_json resolved = options_to_json(options);
+  resolved["precision"] = precision;
+  for (const char* volatile_option :
+       {"output", "cache", "keep_cache", "resume", "device", "threads", "checkpoint_minutes"}) {
+    resolved.erase(volatile_option);
+  }
+
+  int64_t first_step = 0;
+  double seconds_before = 0;
+  std::string log = "step,seconds,loss,learning_rate_factor\n";
+  if (options.resume) {
+    require(fs::exists(checkpoint_path), "{}: there is no checkpoint to resume from",
+            checkpoint_path.string());
+    const TensorFile file = read_safetensors(checkpoint_path);
+    const auto meta = [&](const char* name) {
+      const auto found = file.metadata.find(name);
+      require(found != file.metadata.end(), "{}: not a checkpoint of a distillation",
+              checkpoint_path.string());
+      return found->second;
+    };
+    require(meta("format") == kCheckpointFormat, "{}: not a checkpoint of a distillation",
+            checkpoint_path.string());
+    require_usage(meta("options") == resolved.dump(),
+                  "{}: was made with other options; resume with {}", checkpoint_path.string(),
+                  meta("options"));
+    torch::NoGradGuard no_grad;
+    std::map<std::string, torch::Tensor> state;
+    for (auto& [name, parameter] : parameters) {
+      parameter.copy_(take(file, "teacher." + name, checkpoint_path, parameter.sizes()));
+    }
+    for (const auto& [name, tensor] : file.tensors) {
+      if (name.rfind("optimizer.", 0) == 0) state[name.substr(10)] = tensor;
+    }
+    optimizer.load_state(state);
+    first_step = std::stoll(meta("step"));
+    seconds_before = std::stod(meta("seconds"));
+    log = meta("log");
+  } else if (fs::exists(checkpoint_path)) {
+    spdlog::warn("{}: a checkpoint of an earlier run is replaced (--resume goes on from it)",
+                 checkpoint_path.string());
+  }
+
+  const auto start = std::chrono::steady_clock::now();
+  auto last_checkpoint = start;
+  const auto save_checkpoint = [&](int64_t step) {
+    TensorFile file;
+    for (const auto& [name, parameter] : parameters) file.tensors["teacher." + name] = parameter;
+    for (const auto& [name, tensor] : optimizer.state()) file.tensors["optimizer." + name] = tensor;
+    file.metadata = {{"format", kCheckpointFormat},
+                     {"format_version", "1"},
+                     {"options", resolved.dump()},
+                     {"step", std::to_string(step)},
+                     {"seconds", fmt::format("{:.3f}", seconds_before + seconds_since(start))},
+                     {"log", log}};
+    write_safetensors(checkpoint_path, file);
+    write_file(log_path, log);
+  };
+
+  pdn->train();
+  double loss_sum = 0;
+  int64_t loss_count = 0;
+  constexpr int64_t kLogEvery = 20;
+  {
+    Prefetcher<Batch> batches(first_step, options.steps, make_batch);
+    for (int64_t step = first_step; step < options.steps; ++step) {
+      const auto batch = batches.next();
+      const double factor =
+          learning_rate_factor(options.schedule, options.warmup_fraction, step, options.steps);
+      optimizer.set_learning_rate_factor(factor);
+      const torch::Tensor images = on_device(batch->images);
+      torch::Tensor prediction;
+      {
+        const Autocast autocast(precision, device);
+        prediction = pdn->forward(images);
+      }
+      const torch::Tensor loss =
+          torch::mse_loss(prediction.to(torch::kFloat32), normalized(batch->targets));
+      optimizer.zero_grad();
+      loss.backward();
+      optimizer.step();
+      const auto value = loss.item<double>();
+      require(std::isfinite(value), "the loss is no number at step {}; try a smaller learning rate",
+              step + 1);
+      loss_sum += value;
+      ++loss_count;
+      if ((step + 1) % kLogEvery == 0 || step + 1 == options.steps) {
+        log += fmt::format("{},{:.1f},{:.5f},{:.4f}\n", step + 1,
+                           seconds_before + seconds_since(start),
+                           loss_sum / static_cast<double>(loss_count), factor);
+        loss_sum = 0;
+        loss_count = 0;
+      }
+      progress({"distill", step + 1, options.steps, value});
+      const bool stop = interrupt_requested();
+      if (stop || seconds_since(last_checkpoint) > 60 * options.checkpoint_minutes) {
+        save_checkpoint(step + 1);
+        last_checkpoint = std::chrono::steady_clock::now();
+      }
+      if (stop) {
+        throw Interrupted(
+            fmt::format("interrupted after step {}; the same command with --resume "
+                        "goes on",
+                        step + 1));
+      }
+    }
+  }
+
+  DistillResult result;
+  {
+    torch::NoGradGuard no_grad;
+    pdn->eval();
+    torch::Tensor residual = torch::zeros({kChannels}, torch::kFloat64);
+    ChannelStatistics held_out;
+    for (int64_t i = train_count; i < count; ++i) {
+      const torch::Tensor image = cache.image(i, 0, 0, kDistillSide, kDistillSide);
+      const torch::Tensor wanted =
+          normalized(cache.target(i, 0, 0, kGrid, kGrid).permute({2, 0, 1}).unsqueeze(0));
+      const torch::Tensor made = pdn->forward(on_device(image.permute({2, 0, 1}).unsqueeze(0)));
+      residual += (made - wanted).square().mean({0, 2, 3}).to(torch::kCPU, torch::kFloat64);
+      held_out.add(wanted.cpu());
+    }
+    const torch::Tensor explained = 1 - residual / static_cast<double>(count - train_count) /
+                                            held_out.std().flatten().square().to(torch::kFloat64);
+    result.explained_variance = explained.mean().item<double>();
+    result.explained_variance_shallow = explained.slice(0, 0, kChannels / 2).mean().item<double>();
+    result.explained_variance_deep = explained.slice(0, kChannels / 2).mean().item<double>();
+  }
+  const double seconds = seconds_before + seconds_since(start);
+  std::vector<std::string> folders;
+  for (const auto& folder : options.images) {
+    folders.push_back(fs::path(folder).lexically_normal().filename().string());
+  }
+  std::vector<std::string> backbones;
+  for (const auto& file : options.backbone) backbones.push_back(fs::path(file).filename().string());
+  nlohmann::ordered_json shared_options = resolved;
+  shared_options["images"] = folders;
+  shared_options["backbone"] = backbones;
+  auto& metadata = result.teacher.metadata;
+  metadata = provenance;
+  metadata["options"] = shared_options.dump();
+  metadata["images"] = fmt::format("{} images of {}", train_count, join(folders));
+  metadata["steps"] = std::to_string(options.steps);
+  metadata["seconds"] = fmt::format("{:.0f}", seconds);
+  metadata["explained_variance"] = fmt::format("{:.4f}", result.explained_variance);
+  metadata["explained_variance_shallow"] = fmt::format("{:.4f}", result.explained_variance_shallow);
+  metadata["explained_variance_deep"] = fmt::format("{:.4f}", result.explained_variance_deep);
+  metadata["held_out_images"] = std::to_string(options.held_out);
+  metadata["made_by"] = std::string("efficientad ") + version();
+  result.teacher.network = pdn;
+  pdn->to(torch::kCPU);
+  save_teacher(output, result.teacher);
+  write_file(log_path, log);
+  std::error_code ignored;
+  fs::remove(checkpoint_path, ignored);
+  if (!options.keep_cache && options.cache.empty()) fs::remove_all(cache_folder, ignored);
+  return result;
+}
+
+}  // namespace efficientad

@@ -1,0 +1,100 @@
+#include "efficientad/train/feature_cache.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <torch/torch.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "efficientad/core/error.h"
+#include "efficientad/core/file.h"
+
+namespace efficientad {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+void write_all(int file, const void* data, int64_t bytes, const fs::path& path) {
+  const char* at = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t written = ::write(file, at, static_cast<size_t>(bytes));
+    if (written < 0 && errno == EINTR) continue;
+    require(written > 0, "{}: cannot be written: {}", path.string(), std::strerror(errno));
+    at += written;
+    bytes -= written;
+  }
+}
+
+}  // namespace
+
+FeatureCache::FeatureCache(const fs::path& folder, const std::string& key, int64_t side,
+                           int64_t grid, int64_t channels)
+    : path_(folder / "features.bin"),
+      side_(side),
+      grid_(grid),
+      channels_(channels),
+      record_bytes_(side * side * 3 + grid * grid * channels * 2) {
+  make_folder(folder);
+  const fs::path key_path = folder / "features.key";
+  const bool same = fs::exists(key_path) && read_file(key_path) == key;
+  if (!same) {
+    std::error_code ignored;
+    fs::remove(path_, ignored);
+    write_file(key_path, key);
+  }
+  file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  require(file_ >= 0, "{}: cannot be opened: {}", path_.string(), std::strerror(errno));
+  struct stat info {};
+  require(::fstat(file_, &info) == 0, "{}: {}", path_.string(), std::strerror(errno));
+  count_ = info.st_size / record_bytes_;
+}
+
+FeatureCache::~FeatureCache() {
+  if (file_ >= 0) ::close(file_);
+}
+
+void FeatureCache::append(const torch::Tensor& image_u8, const torch::Tensor& target) {
+  TORCH_CHECK(image_u8.numel() == side_ * side_ * 3 && image_u8.scalar_type() == torch::kUInt8);
+  TORCH_CHECK(target.numel() == grid_ * grid_ * channels_ && target.size(0) == channels_);
+  const torch::Tensor image = image_u8.contiguous();
+  const torch::Tensor rows = target.permute({1, 2, 0}).to(torch::kFloat16).contiguous();
+  const off_t start = static_cast<off_t>(count_ * record_bytes_);
+  // A record that an earlier run left half written is overwritten.
+  require(::lseek(file_, start, SEEK_SET) == start, "{}: {}", path_.string(), std::strerror(errno));
+  write_all(file_, image.data_ptr(), static_cast<int64_t>(image.nbytes()), path_);
+  write_all(file_, rows.data_ptr(), static_cast<int64_t>(rows.nbytes()), path_);
+  ++count_;
+}
+
+torch::Tensor FeatureCache::window(int64_t index, int64_t offset, int64_t row_bytes, int64_t y,
+                                   int64_t begin, int64_t height, int64_t bytes) const {
+  TORCH_CHECK(index >= 0 && index < count_ && begin >= 0 && begin + bytes <= row_bytes);
+  torch::Tensor window = torch::empty({height, bytes}, torch::kUInt8);
+  for (int64_t row = 0; row < height; ++row) {
+    const off_t at =
+        static_cast<off_t>(index * record_bytes_ + offset + (y + row) * row_bytes + begin);
+    const ssize_t read = ::pread(file_, window[row].data_ptr(), static_cast<size_t>(bytes), at);
+    require(read == bytes, "{}: cannot be read at byte {}", path_.string(), at);
+  }
+  return window;
+}
+
+torch::Tensor FeatureCache::image(int64_t index, int64_t y, int64_t x, int64_t height,
+                                  int64_t width) const {
+  TORCH_CHECK(y >= 0 && y + height <= side_);
+  return window(index, 0, side_ * 3, y, x * 3, height, width * 3).view({height, width, 3});
+}
+
+torch::Tensor FeatureCache::target(int64_t index, int64_t y, int64_t x, int64_t height,
+                                   int64_t width) const {
+  TORCH_CHECK(y >= 0 && y + height <= grid_);
+  return window(index, side_ * side_ * 3, grid_ * channels_ * 2, y, x * channels_ * 2, height,
+                width * channels_ * 2)
+      .view(torch::kFloat16)
+      .view({height, width, channels_});
+}
+
+}  // namespace efficientad
