@@ -1,0 +1,167 @@
+#include "efficientad/train/distiller.h"
+
+#include <torch/script.h>
+#include <torch/torch.h>
+
+#include "efficientad/core/file.h"
+#include "efficientad/core/interrupt.h"
+#include "efficientad/data/image.h"
+#include "support/expect_error.h"
+#include "support/near.h"
+#include "support/temp_dir.h"
+
+namespace efficientad {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Images, a backbone that any PDN can imitate (local averages of the picture), and options for a
+/// run of seconds.
+class Distiller : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (int i = 0; i < 6; ++i) {
+      const torch::Tensor coarse = torch::rand({1, 3, 12, 12});
+      const torch::Tensor image = torch::upsample_bilinear2d(coarse, {96, 96}, false)[0];
+      write_image(dir_.path / "images" / (std::to_string(i) + ".png"),
+                  (image.permute({1, 2, 0}) * 255).to(torch::kUInt8).contiguous());
+    }
+    torch::jit::Module backbone("backbone");
+    backbone.define(R"(
+      def forward(self, x):
+          a = torch.avg_pool2d(x, 8)
+          return (torch.cat([a, -a, a * a], 1), torch.avg_pool2d(a, 2))
+    )");
+    backbone.save((dir_.path / "backbone.pt").string());
+    options_.backbone = {(dir_.path / "backbone.pt").string()};
+    options_.images = {(dir_.path / "images").string()};
+    options_.output = (dir_.path / "out" / "teacher.safetensors").string();
+    options_.steps = 6;
+    options_.batch_size = 2;
+    options_.crop_size = 64;
+    options_.held_out = 2;
+    options_.precision = "fp32";
+    options_.device = "cpu";
+    options_.checkpoint_minutes = 1000;
+  }
+  void TearDown() override { request_interrupt(false); }
+
+  static torch::Tensor weights(const fs::path& path) {
+    const Teacher teacher = load_teacher(path, "small", /*padding=*/false);
+    std::vector<torch::Tensor> flat;
+    for (const auto& parameter : teacher.network->parameters()) flat.push_back(parameter.flatten());
+    return torch::cat(flat).detach();
+  }
+  static void ignore(const DistillProgress&) {}
+
+  TempDir dir_;
+  DistillOptions options_;
+};
+
+TEST_F(Distiller, WritesATeacherWithItsProvenanceAndLearns) {
+  options_.steps = 40;
+  double first = 0;
+  double last = 0;
+  const DistillResult result = distill(options_, [&](const DistillProgress& progress) {
+    if (progress.stage != "distill") return;
+    if (progress.done == 1) first = progress.loss;
+    last = progress.loss;
+  });
+  EXPECT_LT(last, 0.8 * first);
+  EXPECT_GT(result.explained_variance, 0.2);
+  const Teacher teacher = load_teacher(options_.output, "small", false);
+  EXPECT_EQ(teacher.metadata.at("steps"), "40");
+  EXPECT_EQ(teacher.metadata.at("images"), "4 images of images");
+  EXPECT_EQ(teacher.metadata.at("backbone_architecture"), "backbone.pt");
+  EXPECT_EQ(teacher.metadata.count("explained_variance_deep"), 1u);
+  EXPECT_FALSE(fs::exists(options_.output + ".checkpoint"));
+  EXPECT_FALSE(fs::exists(options_.output + ".cache"));
+  EXPECT_NE(read_file(options_.output + ".log.csv").find("\n40,"), std::string::npos);
+}
+
+TEST_F(Distiller, SameSeedSameWeightsAnotherSeedOthers) {
+  distill(options_, ignore);
+  const torch::Tensor first = weights(options_.output);
+  distill(options_, ignore);
+  expect_same_bits(weights(options_.output), first);
+  options_.seed = 1;
+  distill(options_, ignore);
+  EXPECT_FALSE(torch::equal(weights(options_.output), first));
+}
+
+TEST_F(Distiller, ResumedEqualsUninterruptedToTheBit) {
+  distill(options_, ignore);
+  const torch::Tensor whole = weights(options_.output);
+  options_.output = (dir_.path / "other" / "teacher.safetensors").string();
+  EXPECT_THROW(distill(options_,
+                       [](const DistillProgress& progress) {
+                         if (progress.stage == "distill" && progress.done == 3) {
+                           request_interrupt(true);
+                         }
+                       }),
+               Interrupted);
+  request_interrupt(false);
+  EXPECT_FALSE(fs::exists(options_.output));
+  options_.resume = true;
+  distill(options_, ignore);
+  expect_same_bits(weights(options_.output), whole);
+}
+
+TEST_F(Distiller, InterruptedFeaturesAreKept) {
+  EXPECT_THROW(distill(options_,
+                       [](const DistillProgress& progress) {
+                         if (progress.stage == "features" && progress.done == 2) {
+                           request_interrupt(true);
+                         }
+                       }),
+               Interrupted);
+  request_interrupt(false);
+  int64_t first = 0;
+  distill(options_, [&](const DistillProgress& progress) {
+    if (progress.stage == "features" && first == 0) first = progress.done;
+  });
+  EXPECT_EQ(first, 3);
+}
+
+TEST_F(Distiller, PatchTargetOfThePaper) {
+  options_.target = "patch";
+  options_.steps = 2;
+  EXPECT_NO_THROW(distill(options_, ignore));
+}
+
+TEST_F(Distiller, BadInputIsOneClearError) {
+  const auto expect_refused = [&](auto change, const char* part) {
+    SCOPED_TRACE(part);
+    DistillOptions options = options_;
+    change(options);
+    EXPECT_ERROR(distill(options, ignore), Error, part);
+    EXPECT_FALSE(fs::exists(options.output));
+  };
+  expect_refused([](auto& o) { o.crop_size = 66; }, "multiple of 4");
+  expect_refused([](auto& o) { o.images = {"/nonexistent"}; }, "/nonexistent");
+  expect_refused([](auto& o) { o.held_out = 6; }, "too few");
+  expect_refused([](auto& o) { o.backbone = {"/nonexistent.pt"}; }, "no such file");
+  expect_refused([](auto& o) { o.taps = {"1", "2"}; }, "taps has 2 entries");
+  expect_refused([](auto& o) { o.resume = true; }, "no checkpoint");
+  expect_refused([](auto& o) { o.device = "tpu"; }, "tpu");
+  fs::create_directories(dir_.path / "empty");
+  expect_refused([&](auto& o) { o.images = {(dir_.path / "empty").string()}; }, "no images");
+  write_file(dir_.path / "junk.pt", "junk");
+  expect_refused([&](auto& o) { o.backbone = {(dir_.path / "junk.pt").string()}; },
+                 "cannot be read as TorchScript");
+}
+
+TEST_F(Distiller, AnotherRunsCheckpointIsRefused) {
+  EXPECT_THROW(distill(options_,
+                       [](const DistillProgress& progress) {
+                         if (progress.stage == "distill") request_interrupt(true);
+                       }),
+               Interrupted);
+  request_interrupt(false);
+  options_.resume = true;
+  options_.steps = 7;
+  EXPECT_ERROR(distill(options_, ignore), UsageError, "other options");
+}
+
+}  // namespace
+}  // namespace efficientad

@@ -1,0 +1,119 @@
+#include "efficientad/train/optimizer.h"
+
+#include <torch/torch.h>
+
+#include "support/expect_error.h"
+#include "support/near.h"
+
+namespace efficientad {
+namespace {
+
+/// A convolution weight and a bias with a gradient that depends on them and on the step.
+struct Toy {
+  torch::Tensor weight = torch::linspace(-1, 1, 2 * 3 * 2 * 2).view({2, 3, 2, 2}).clone();
+  torch::Tensor bias = torch::linspace(0.5, 1.5, 2).clone();
+  Toy() {
+    weight.set_requires_grad(true);
+    bias.set_requires_grad(true);
+  }
+  std::vector<std::pair<std::string, torch::Tensor>> parameters() const {
+    return {{"conv.weight", weight}, {"conv.bias", bias}};
+  }
+  void backward(int step) {
+    ((weight * (1 + step)).sin().sum() + (bias - step).square().sum()).backward();
+  }
+};
+
+void run(Toy& toy, Optimizer& optimizer, int first, int last) {
+  for (int step = first; step < last; ++step) {
+    optimizer.zero_grad();
+    toy.backward(step);
+    optimizer.set_learning_rate_factor(1.0 / (1 + step));
+    optimizer.step();
+  }
+}
+
+TEST(Optimizer, AdamIsTorchsWithL2InTheGradient) {
+  Toy ours;
+  Optimizer optimizer(ours.parameters(), {"adam", 0.01, 0.1, 0});
+  Toy theirs;
+  torch::optim::Adam adam({theirs.weight, theirs.bias},
+                          torch::optim::AdamOptions(0.01).weight_decay(0.1));
+  for (int step = 0; step < 5; ++step) {
+    optimizer.zero_grad();
+    ours.backward(step);
+    optimizer.step();
+    adam.zero_grad();
+    theirs.backward(step);
+    adam.step();
+  }
+  expect_same_bits(ours.weight, theirs.weight);
+  expect_same_bits(ours.bias, theirs.bias);
+}
+
+TEST(Optimizer, StateRestoredGoesOnToTheBit) {
+  for (const char* kind : {"adam", "muon"}) {
+    SCOPED_TRACE(kind);
+    const OptimizerOptions options{kind, 0.01, 1e-5, 0.02};
+    Toy whole;
+    Optimizer uninterrupted(whole.parameters(), options);
+    run(whole, uninterrupted, 0, 6);
+
+    Toy part;
+    Optimizer before(part.parameters(), options);
+    run(part, before, 0, 3);
+    Optimizer after(part.parameters(), options);
+    after.load_state(before.state());
+    run(part, after, 3, 6);
+    expect_same_bits(part.weight, whole.weight);
+    expect_same_bits(part.bias, whole.bias);
+
+    Toy without;
+    Optimizer first(without.parameters(), options);
+    run(without, first, 0, 3);
+    Optimizer forgetful(without.parameters(), options);
+    run(without, forgetful, 3, 6);
+    EXPECT_FALSE(torch::equal(without.weight, whole.weight)) << "the state makes no difference";
+  }
+}
+
+TEST(Optimizer, RefusesAStateOfAnotherShape) {
+  Toy toy;
+  Optimizer optimizer(toy.parameters(), {"muon", 0.01, 0, 0.02});
+  EXPECT_ERROR(optimizer.load_state({{"conv.weight.momentum", torch::ones({3})}}), Error,
+               "conv.weight.momentum");
+}
+
+TEST(Optimizer, MuonMovesEverySingularDirectionAlike) {
+  for (const auto& sizes : {std::vector<int64_t>{16, 50}, {50, 16}, {20, 20}}) {
+    // Singular values of the input spread over two orders of magnitude.
+    const torch::Tensor u = std::get<0>(torch::linalg_qr(torch::randn({sizes[0], sizes[0]})));
+    const torch::Tensor v = std::get<0>(torch::linalg_qr(torch::randn({sizes[1], sizes[1]})));
+    const int64_t rank = std::min(sizes[0], sizes[1]);
+    const torch::Tensor matrix = u.narrow(1, 0, rank)
+                                     .mm(torch::diag(torch::logspace(0, -2, rank)))
+                                     .mm(v.narrow(1, 0, rank).t());
+    const torch::Tensor values = torch::linalg_svdvals(orthogonalize(matrix));
+    EXPECT_GT(values.min().item<double>(), 0.3);
+    EXPECT_LT(values.max().item<double>(), 1.3);
+    // The same directions: U^T X V is diagonal and positive.
+    const torch::Tensor inner =
+        u.narrow(1, 0, rank).t().mm(orthogonalize(matrix)).mm(v.narrow(1, 0, rank));
+    EXPECT_LT((inner - torch::diag(inner.diagonal())).abs().max().item<double>(), 1e-3);
+    EXPECT_GT(inner.diagonal().min().item<double>(), 0.3);
+  }
+}
+
+TEST(LearningRate, Schedules) {
+  EXPECT_EQ(learning_rate_factor("step", 0, 0, 100), 1.0);
+  EXPECT_EQ(learning_rate_factor("step", 0, 94, 100), 1.0);
+  EXPECT_EQ(learning_rate_factor("step", 0, 95, 100), 0.1);
+  EXPECT_EQ(learning_rate_factor("constant", 0, 99, 100), 1.0);
+  EXPECT_NEAR(learning_rate_factor("cosine", 0, 50, 100), 0.5, 1e-12);
+  EXPECT_LT(learning_rate_factor("cosine", 0, 99, 100), 0.001);
+  EXPECT_NEAR(learning_rate_factor("constant", 0.1, 0, 100), 0.1, 1e-12);
+  EXPECT_NEAR(learning_rate_factor("constant", 0.1, 9, 100), 1.0, 1e-12);
+}
+
+}  // namespace
+}  // namespace efficientad
