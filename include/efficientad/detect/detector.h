@@ -4,14 +4,18 @@
 
 #include <array>
 #include <cstdint>
-#include <filesystem>
-#include <memory>
 
+#include "efficientad/detect/anomaly_map.h"
 #include "efficientad/detect/model_bundle.h"
+#include "efficientad/engine/reference_engine.h"
 
 namespace efficientad {
 
-class ReferenceEngine;
+/// The bundle's networks as an engine takes them; shared, not copied.
+DetectorNetworks networks_of(const ModelBundle& bundle);
+
+/// Both maps of what the networks gave.
+RawMaps raw_maps(const NetworkOutputs& outputs);
 
 /// What a detector says of one image.
 struct Detection {
@@ -23,12 +27,10 @@ struct Detection {
   bool anomalous = false;
 };
 
-/// A model ready to score images. Threads may share one on the CPU.
+/// A model ready to score images. Threads may share one.
 class Detector {
  public:
   explicit Detector(ModelBundle bundle, torch::Device device = torch::kCPU);
-  ~Detector();
-  Detector(Detector&&) noexcept;
 
   /// Height and width to which images must be resized before maps().
   std::array<int64_t, 2> input_hw() const;
@@ -44,8 +46,7 @@ class Detector {
 
  private:
   ModelBundle bundle_;
-  torch::Device device_;
-  std::unique_ptr<ReferenceEngine> engine_;
+  ReferenceEngine engine_;
 };
 
 }  // namespace efficientad

@@ -9,18 +9,17 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "efficientad/detect/anomaly_map.h"
 #include "efficientad/nn/autoencoder.h"
 #include "efficientad/nn/pdn.h"
 
 namespace efficientad {
 
-/// 0.9- and 0.995-quantiles of a kind of map on normal images (paper, section 3.4).
-struct MapQuantiles {
-  double q_a_st = 0;
-  double q_b_st = 0;
-  double q_a_ae = 0;
-  double q_b_ae = 0;
-};
+/// Values of the metadata key "format", which tells the kinds of file apart, and of
+/// "format_version".
+inline constexpr const char* kTeacherFormat = "efficientad-teacher";
+inline constexpr const char* kModelFormat = "efficientad-model";
+inline constexpr const char* kFormatVersion = "1";
 
 /// A distilled (or random) teacher and what is known of it.
 struct Teacher {
@@ -32,10 +31,14 @@ struct Teacher {
 /// Writes weights as float16 with metadata (format "efficientad-teacher", version 1, model_size).
 void save_teacher(const std::filesystem::path& path, const Teacher& teacher);
 
-/// Reads a teacher file; float32 network without padding in eval mode; `padding` as wanted. Throws
-/// Error if it is no teacher file, is damaged, or its model size is not `model_size` (empty: any).
+/// Reads a teacher file: float32 network in eval mode, without gradient, on the CPU; `padding` as
+/// wanted (the weights do not depend on it). Throws Error if the file is no teacher, is damaged, or
+/// its model size is not `model_size` (empty: any).
 Teacher load_teacher(const std::filesystem::path& path, const std::string& model_size,
                      bool padding);
+
+/// A teacher with random weights drawn from `seed`: what a detector is worth without a good one.
+Teacher random_teacher(const std::string& model_size, bool padding, int64_t seed);
 
 /// Everything a trained detector is, in one file.
 struct ModelBundle {
@@ -59,7 +62,8 @@ struct ModelBundle {
   std::map<std::string, std::string> provenance;
 };
 
-/// Writes the bundle as one safetensors file, whole or not at all.
+/// Writes the bundle as one safetensors file, whole or not at all: float32, but the teacher as
+/// float16 where that loses nothing (it came from a float16 file).
 void save_bundle(const std::filesystem::path& path, const ModelBundle& bundle);
 
 /// Reads a bundle; networks in eval mode on the CPU. Throws Error if the file is no model, of a

@@ -1,0 +1,65 @@
+#include "efficientad/detect/calibration.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+
+#include "efficientad/core/error.h"
+#include "efficientad/detect/detector.h"
+#include "efficientad/engine/reference_engine.h"
+#include "efficientad/nn/imagenet.h"
+#include "efficientad/nn/quantile.h"
+
+namespace efficientad {
+
+MapQuantiles quantiles_of_maps(const std::vector<RawMaps>& maps, double q_a, double q_b) {
+  require(!maps.empty(), "no held-out normal images to calibrate on");
+  const auto gather = [&](torch::Tensor RawMaps::*kind) {
+    std::vector<float> values;
+    for (const auto& map : maps) {
+      const torch::Tensor flat = (map.*kind).to(torch::kCPU, torch::kFloat32).contiguous();
+      const float* begin = flat.data_ptr<float>();
+      values.insert(values.end(), begin, begin + flat.numel());
+    }
+    return values;
+  };
+  MapQuantiles quantiles;
+  std::vector<float> values = gather(&RawMaps::st);
+  quantiles.q_a_st = quantile_of(values, q_a);
+  quantiles.q_b_st = quantile_of(values, q_b);
+  values = gather(&RawMaps::ae);
+  quantiles.q_a_ae = quantile_of(values, q_a);
+  quantiles.q_b_ae = quantile_of(values, q_b);
+  return quantiles;
+}
+
+Threshold threshold_of_normal_scores(const std::vector<double>& scores) {
+  require(!scores.empty(), "no held-out normal images to choose a threshold from");
+  return {.value = *std::max_element(scores.begin(), scores.end()),
+          .rule = fmt::format("highest score of {} held-out normal images", scores.size())};
+}
+
+void calibrate(ModelBundle& bundle, torch::Device device,
+               const std::function<std::optional<CalibrationImage>()>& next, double q_a,
+               double q_b) {
+  const ReferenceEngine engine(networks_of(bundle), device);
+  std::vector<RawMaps> maps;
+  std::vector<std::array<int64_t, 2>> sizes;
+  while (const auto image = next()) {
+    const RawMaps raw = raw_maps(engine.run(imagenet_normalize(image->image.unsqueeze(0))));
+    maps.push_back({.st = raw.st.to(torch::kCPU), .ae = raw.ae.to(torch::kCPU)});
+    sizes.push_back(image->size_hw);
+  }
+  bundle.quantiles = quantiles_of_maps(maps, q_a, q_b);
+  std::vector<double> scores;
+  for (size_t i = 0; i < maps.size(); ++i) {
+    torch::Tensor map = combine_maps(maps[i], bundle.quantiles);
+    if (!bundle.padding) map = add_map_border(map);
+    scores.push_back(resize_map(map, sizes[i]).max().item<double>());
+  }
+  const Threshold threshold = threshold_of_normal_scores(scores);
+  bundle.threshold = threshold.value;
+  bundle.threshold_rule = threshold.rule;
+}
+
+}  // namespace efficientad

@@ -1,0 +1,52 @@
+#include "efficientad/detect/detector.h"
+
+#include <torch/torch.h>
+
+#include <utility>
+
+#include "efficientad/nn/imagenet.h"
+
+namespace efficientad {
+
+DetectorNetworks networks_of(const ModelBundle& bundle) {
+  return {.teacher = bundle.teacher,
+          .student = bundle.student,
+          .autoencoder = bundle.autoencoder,
+          .teacher_mean = bundle.teacher_mean,
+          .teacher_std = bundle.teacher_std,
+          .autoencoder_input = bundle.autoencoder_input};
+}
+
+RawMaps raw_maps(const NetworkOutputs& outputs) {
+  return {.st = map_st(outputs.normalized_teacher, outputs.student),
+          .ae = map_ae(outputs.autoencoder, outputs.student)};
+}
+
+Detector::Detector(ModelBundle bundle, torch::Device device)
+    : bundle_(std::move(bundle)), engine_(networks_of(bundle_), device) {}
+
+std::array<int64_t, 2> Detector::input_hw() const { return bundle_.image_hw; }
+
+const ModelBundle& Detector::bundle() const { return bundle_; }
+
+torch::Tensor Detector::maps(const torch::Tensor& images) const {
+  TORCH_CHECK(images.dim() == 4 && images.size(1) == 3 && images.size(2) == bundle_.image_hw[0] &&
+                  images.size(3) == bundle_.image_hw[1] && images.scalar_type() == torch::kFloat32,
+              "a detector for images of ", bundle_.image_hw[0], "x", bundle_.image_hw[1],
+              " was given ", images.scalar_type(), " ", images.sizes());
+  const torch::NoGradGuard no_grad;
+  const torch::Tensor map =
+      combine_maps(raw_maps(engine_.run(imagenet_normalize(images))), bundle_.quantiles);
+  return (bundle_.padding ? map : add_map_border(map)).to(torch::kCPU);
+}
+
+Detection Detector::finish(const torch::Tensor& map, std::array<int64_t, 2> size_hw) const {
+  TORCH_CHECK(map.dim() == 2 || (map.dim() == 3 && map.size(0) == 1),
+              "expected one map, was given ", map.sizes());
+  const torch::Tensor at_image =
+      resize_map(map.reshape({1, 1, map.size(-2), map.size(-1)}), size_hw)[0][0];
+  const double score = at_image.max().item<double>();
+  return {.map_at_image = at_image, .score = score, .anomalous = score > bundle_.threshold};
+}
+
+}  // namespace efficientad
