@@ -1,0 +1,59 @@
+#include <cstdio>
+
+#include "cli/command.h"
+#include "cli/eval_options.h"
+#include "cli/infer_options.h"
+#include "efficientad/data/synth.h"
+#include "efficientad/train/distiller.h"
+#include "efficientad/train/train_options.h"
+
+namespace efficientad::cli {
+
+namespace {
+
+struct NoOptions {
+  template <class Visitor>
+  void visit(Visitor&&) {}
+};
+
+/// One command's options as a Markdown table.
+template <class Options>
+void print_table(const std::string& command) {
+  fmt::print("## efficientad {}\n\n| option | default | meaning | where the default comes from |\n",
+             command);
+  fmt::print("|---|---|---|---|\n");
+  Options options;
+  options.visit([](const std::string& name, const auto& field, const OptionInfo& info) {
+    std::string help = info.help;
+    if (!info.choices.empty()) help += "; one of " + join(info.choices);
+    const bool required = info.required;
+    fmt::print("| `{}` | {} | {} | {} |\n", name,
+               required ? "required" : "`" + nlohmann::json(field).dump() + "`", help,
+               info.source.empty() ? "–" : info.source);
+  });
+  fmt::print("\n");
+}
+
+}  // namespace
+
+int options_table(const Arguments& arguments) {
+  NoOptions none;
+  parse_options(arguments, "Print the table of all options (configs/README.md).", none);
+  fmt::print(
+      "# Options\n\n"
+      "Made by `efficientad options-table`; a test compares. An option is a key of a JSON file for "
+      "`--config` and, with hyphens for underscores, a flag (`--batch-size 2`). Order: defaults, "
+      "then the file, then flags. The resolved options are written beside the results; that file "
+      "given to `--config` repeats the run. \"paper\" is Batzner, Heckler, König, WACV 2024.\n\n"
+      "- `train_paper_small.json`, `train_paper_medium.json`: exactly the paper's training.\n"
+      "- `train_fast.json`: the same losses in minutes instead of days on two cores.\n"
+      "- `train_demo.json`: what `scripts/demo.sh` trains with.\n\n");
+  print_table<TrainOptions>("train");
+  print_table<DistillOptions>("distill");
+  print_table<EvalOptions>("eval");
+  print_table<InferOptions>("infer");
+  print_table<SynthOptions>("synth");
+  return 0;
+}
+
+}  // namespace efficientad::cli
