@@ -51,8 +51,6 @@ Extent jpeg_extent(std::string_view file);
 Raster decode_tiff(std::string_view file, Depth depth);
 /// float32 [height, width] of a file with one channel of such samples.
 torch::Tensor decode_tiff_floats(std::string_view file);
-/// From the first directory of a TIFF file (or of an EXIF block, which has that form); sizes that
-/// are not given are 0.
 Extent tiff_extent(std::string_view file);
 
 /// The orientation of an EXIF block (with or without "Exif\0\0" before it); 1 where it has none or

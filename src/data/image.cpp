@@ -289,7 +289,6 @@ std::array<int64_t, 2> read_image_size(const fs::path& path) {
         break;
       case Format::kTiff:
         extent = internal::tiff_extent(file);
-        internal::check_extent(extent.height, extent.width);
         break;
       default: {
         const Raster raster = decode(file, Depth::kScaled);

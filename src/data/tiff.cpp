@@ -88,6 +88,12 @@ class TiffReader {
     photometric_ = tag<uint16_t>(TIFFTAG_PHOTOMETRIC);
   }
 
+  /// Size and orientation as stored.
+  Extent extent() {
+    const int orientation = tag<uint16_t>(TIFFTAG_ORIENTATION);
+    return {height_, width_, orientation >= 1 && orientation <= 8 ? orientation : 1};
+  }
+
   bool one_float_channel() const {
     return bits_ == 32 && samples_ == 1 && format_ == SAMPLEFORMAT_IEEEFP;
   }
@@ -97,8 +103,7 @@ class TiffReader {
             "its samples are no unsigned whole numbers, expected 8 or 16 bits");
     require(samples_ >= 1 && samples_ <= 4, "it has {} channels, expected 1 to 4", samples_);
     Raster raster;
-    const int orientation = tag<uint16_t>(TIFFTAG_ORIENTATION);
-    if (orientation >= 1 && orientation <= 8) raster.orientation = orientation;
+    raster.orientation = extent().orientation;
     const bool grey =
         photometric_ == PHOTOMETRIC_MINISBLACK || photometric_ == PHOTOMETRIC_MINISWHITE;
     if ((bits_ != 8 && bits_ != 16) || (!grey && photometric_ != PHOTOMETRIC_RGB)) {
@@ -237,41 +242,25 @@ torch::Tensor decode_tiff_floats(std::string_view file) {
   return reader.read_floats();
 }
 
-Extent tiff_extent(std::string_view file) {
-  const bool big_endian = file.starts_with("MM");
-  require(big_endian || file.starts_with("II"), "not a TIFF structure");
-  const ByteReader reader(file, big_endian);
-  const uint64_t version = reader.number(2, 2);
-  require(version == 42 || version == 43, "unknown TIFF version {}", version);
-  const bool big = version == 43;
-  const uint64_t word = big ? 8 : 4;
-  const uint64_t directory = reader.number(big ? 8 : 4, word);
-  const uint64_t entries = reader.number(directory, big ? 8 : 2);
-  Extent extent;
-  for (uint64_t i = 0; i < std::min<uint64_t>(entries, 0xffff); ++i) {
-    const uint64_t entry = directory + (big ? 8 : 2) + i * (big ? 20 : 12);
-    const uint64_t tag = reader.number(entry, 2);
-    const uint64_t type = reader.number(entry + 2, 2);
-    if (type != TIFF_SHORT && type != TIFF_LONG) continue;
-    const auto value =
-        static_cast<int64_t>(reader.number(entry + 4 + word, type == TIFF_SHORT ? 2 : 4));
-    if (tag == TIFFTAG_IMAGELENGTH) extent.height = value;
-    if (tag == TIFFTAG_IMAGEWIDTH) extent.width = value;
-    if (tag == TIFFTAG_ORIENTATION && value >= 1 && value <= 8) {
-      extent.orientation = static_cast<int>(value);
-    }
-  }
-  return extent;
-}
+Extent tiff_extent(std::string_view file) { return TiffReader(file).extent(); }
 
 int exif_orientation(std::string_view block) {
   using namespace std::string_view_literals;
   if (block.starts_with("Exif\0\0"sv)) block.remove_prefix(6);
+  const ByteReader reader(block, /*big_endian=*/block.starts_with("MM"));
   try {
-    return tiff_extent(block).orientation;
+    const uint64_t directory = reader.number(4, 4);
+    const uint64_t entries = reader.number(directory, 2);
+    for (uint64_t i = 0; i < entries; ++i) {
+      const uint64_t entry = directory + 2 + i * 12;
+      if (reader.number(entry, 2) != TIFFTAG_ORIENTATION) continue;
+      const uint64_t orientation = reader.number(entry + 8, 2);
+      return orientation >= 1 && orientation <= 8 ? static_cast<int>(orientation) : 1;
+    }
   } catch (const Error&) {
     return 1;
   }
+  return 1;
 }
 
 }  // namespace efficientad::internal
