@@ -30,14 +30,23 @@ std::array<int64_t, 2> Detector::input_hw() const { return bundle_.image_hw; }
 const ModelBundle& Detector::bundle() const { return bundle_; }
 
 torch::Tensor Detector::maps(const torch::Tensor& images) const {
+  return all_maps(images).combined;
+}
+
+DetectorMaps Detector::all_maps(const torch::Tensor& images) const {
   TORCH_CHECK(images.dim() == 4 && images.size(1) == 3 && images.size(2) == bundle_.image_hw[0] &&
                   images.size(3) == bundle_.image_hw[1] && images.scalar_type() == torch::kFloat32,
               "a detector for images of ", bundle_.image_hw[0], "x", bundle_.image_hw[1],
               " was given ", images.scalar_type(), " ", images.sizes());
   const torch::NoGradGuard no_grad;
-  const torch::Tensor map =
-      combine_maps(raw_maps(engine_.run(imagenet_normalize(images))), bundle_.quantiles);
-  return (bundle_.padding ? map : add_map_border(map)).to(torch::kCPU);
+  const RawMaps raw = raw_maps(engine_.run(imagenet_normalize(images)));
+  const MapQuantiles& q = bundle_.quantiles;
+  const auto finished = [&](const torch::Tensor& map) {
+    return (bundle_.padding ? map : add_map_border(map)).to(torch::kCPU);
+  };
+  return {.combined = finished(combine_maps(raw, q)),
+          .st = finished(normalize_map(raw.st, q.q_a_st, q.q_b_st)),
+          .ae = finished(normalize_map(raw.ae, q.q_a_ae, q.q_b_ae))};
 }
 
 Detection Detector::finish(const torch::Tensor& map, std::array<int64_t, 2> size_hw) const {

@@ -27,6 +27,16 @@ struct Detection {
   bool anomalous = false;
 };
 
+/// A detector's maps of some images, each normalised and with the zero border of the unpadded PDN:
+/// float32 [N, 1, h, w] on the CPU.
+struct DetectorMaps {
+  /// Mean of the other two: what decides.
+  torch::Tensor combined;
+  /// Student against teacher, and against autoencoder, by themselves.
+  torch::Tensor st;
+  torch::Tensor ae;
+};
+
 /// A model ready to score images. Threads may share one.
 class Detector {
  public:
@@ -40,6 +50,9 @@ class Detector {
   /// combined, normalised maps with the zero border of the unpadded PDN: float32 [N, 1, h, w] on
   /// the CPU.
   torch::Tensor maps(const torch::Tensor& images) const;
+
+  /// As maps(), with the two maps that are combined, to see what each is worth.
+  DetectorMaps all_maps(const torch::Tensor& images) const;
 
   /// One map [1, h, w] or [h, w] of maps(), resized bilinearly to the original `size_hw`.
   Detection finish(const torch::Tensor& map, std::array<int64_t, 2> size_hw) const;
