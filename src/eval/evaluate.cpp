@@ -1,0 +1,224 @@
+#include "efficientad/eval/evaluate.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "efficientad/core/error.h"
+#include "efficientad/core/file.h"
+#include "efficientad/core/interrupt.h"
+#include "efficientad/data/image.h"
+#include "efficientad/data/loader.h"
+#include "efficientad/data/resize.h"
+
+namespace efficientad {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+void stop_if_interrupted() {
+  if (interrupt_requested()) throw Interrupted("interrupted; the evaluation is not complete");
+}
+
+void require_mask_size(const fs::path& mask, std::array<int64_t, 2> mask_hw, const fs::path& image,
+                       std::array<int64_t, 2> image_hw) {
+  require(mask_hw == image_hw, "{} is {}x{}, but its image {} is {}x{}", mask.string(), mask_hw[1],
+          mask_hw[0], image.string(), image_hw[1], image_hw[0]);
+}
+
+/// An image as the networks want it, and its own size.
+struct LoadedImage {
+  torch::Tensor input;
+  std::array<int64_t, 2> size_hw;
+};
+
+/// An image's map and the union of its masks, uint8, not zero where defective.
+struct LoadedMap {
+  torch::Tensor map;
+  torch::Tensor defective;
+};
+
+LoadedMap load_map(const EvaluatedImage& image) {
+  LoadedMap loaded;
+  loaded.map = read_tiff(image.map_path).contiguous();
+  const std::array<int64_t, 2> map_hw = {loaded.map.size(0), loaded.map.size(1)};
+  for (const auto& path : image.sample.mask_paths) {
+    const torch::Tensor mask = read_mask(path).contiguous();
+    require_mask_size(path, {mask.size(0), mask.size(1)}, image.sample.image_path, map_hw);
+    if (!loaded.defective.defined()) {
+      loaded.defective = mask;
+      continue;
+    }
+    // Plain loops: this runs in a loader's thread.
+    auto* to = loaded.defective.data_ptr<uint8_t>();
+    const auto* from = mask.data_ptr<uint8_t>();
+    for (int64_t i = 0; i < mask.numel(); ++i) to[i] |= from[i];
+  }
+  if (!loaded.defective.defined()) {
+    loaded.defective = torch::zeros({map_hw[0], map_hw[1]}, torch::kUInt8);
+  }
+  return loaded;
+}
+
+/// Image AUROC by one map's score; empty where an image has none.
+std::optional<double> auroc_of_branch(const Evaluation& evaluation,
+                                      std::optional<double> EvaluatedImage::*score) {
+  std::vector<Scored> items;
+  for (const auto& image : evaluation.images) {
+    const auto& value = image.*score;
+    if (!value) return std::nullopt;
+    items.push_back({*value, image.sample.anomalous()});
+  }
+  return ranking_metrics(std::move(items)).auroc;
+}
+
+/// Mean of the figures that are defined; empty without any.
+std::optional<double> mean_of(const std::map<std::string, std::optional<double>>& figures) {
+  double sum = 0;
+  int64_t defined = 0;
+  for (const auto& [name, figure] : figures) {
+    sum += figure.value_or(0);
+    defined += figure ? 1 : 0;
+  }
+  if (defined == 0) return std::nullopt;
+  return sum / static_cast<double>(defined);
+}
+
+}  // namespace
+
+fs::path anomaly_map_path(const fs::path& category_folder, const Sample& sample) {
+  return category_folder / "test" / sample.defect / (sample.id + ".tiff");
+}
+
+void check_mask_sizes(const Dataset& dataset) {
+  for (const auto& sample : dataset.test) {
+    if (sample.mask_paths.empty()) continue;
+    const auto image_hw = read_image_size(sample.image_path);
+    for (const auto& mask : sample.mask_paths) {
+      require_mask_size(mask, read_image_size(mask), sample.image_path, image_hw);
+    }
+  }
+}
+
+Evaluation evaluate(const Detector& detector, const Dataset& dataset,
+                    const EvaluateSettings& settings) {
+  require(!dataset.test.empty(), "{}: there are no test images to evaluate on",
+          dataset.root.string());
+  require_usage(settings.batch_size > 0, "batch_size is {}, but must be positive",
+                settings.batch_size);
+  check_mask_sizes(dataset);
+  const fs::path maps = settings.output / "anomaly_maps" / dataset.category;
+  make_folder(maps);
+
+  const auto total = static_cast<int64_t>(dataset.test.size());
+  const auto input_hw = detector.input_hw();
+  Prefetcher<LoadedImage> loader(
+      0, total,
+      [&](int64_t i) {
+        const auto image = read_image(dataset.test[static_cast<size_t>(i)].image_path);
+        return LoadedImage{to_float_chw(resize_pil_bilinear(image, input_hw)),
+                           {image.size(0), image.size(1)}};
+      },
+      settings.loader_threads, /*ahead=*/2 * settings.batch_size);
+
+  Evaluation evaluation;
+  for (int64_t first = 0; first < total; first += settings.batch_size) {
+    stop_if_interrupted();
+    std::vector<torch::Tensor> inputs;
+    std::vector<std::array<int64_t, 2>> sizes;
+    for (int64_t i = first; i < std::min(total, first + settings.batch_size); ++i) {
+      auto loaded = loader.next().value();
+      inputs.push_back(std::move(loaded.input));
+      sizes.push_back(loaded.size_hw);
+    }
+    const DetectorMaps batch = detector.all_maps(torch::stack(inputs));
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const Sample& sample = dataset.test[static_cast<size_t>(first) + i];
+      const auto at = static_cast<int64_t>(i);
+      const Detection detection = detector.finish(batch.combined[at], sizes[i]);
+      require(
+          !std::isnan(detection.score) && !torch::isnan(detection.map_at_image).any().item<bool>(),
+          "{}: the model gives a map with NaN; its weights or statistics are damaged",
+          sample.image_path.string());
+      const fs::path path = anomaly_map_path(maps, sample);
+      write_tiff(path, detection.map_at_image);
+      evaluation.images.push_back({.sample = sample,
+                                   .map_path = path,
+                                   .score = detection.score,
+                                   .score_st = detector.finish(batch.st[at], sizes[i]).score,
+                                   .score_ae = detector.finish(batch.ae[at], sizes[i]).score,
+                                   .called_anomalous = detection.anomalous});
+    }
+    if (settings.progress) {
+      settings.progress(static_cast<int64_t>(evaluation.images.size()), total);
+    }
+  }
+  evaluate_scores(evaluation);
+  evaluate_pixels(evaluation, settings.loader_threads);
+  return evaluation;
+}
+
+void evaluate_scores(Evaluation& evaluation) {
+  evaluation.auroc_st = auroc_of_branch(evaluation, &EvaluatedImage::score_st);
+  evaluation.auroc_ae = auroc_of_branch(evaluation, &EvaluatedImage::score_ae);
+  std::vector<Scored> all;
+  std::map<std::string, std::vector<Scored>> by_defect;
+  for (const auto& image : evaluation.images) {
+    all.push_back({image.score, image.sample.anomalous()});
+    if (image.sample.anomalous()) by_defect[image.sample.defect].push_back(all.back());
+  }
+  evaluation.image_metrics = ranking_metrics(all);
+  evaluation.auroc_by_defect.clear();
+  evaluation.loco_auroc_by_defect.clear();
+  for (auto& [defect, items] : by_defect) {
+    for (const auto& item : all) {
+      if (!item.positive) items.push_back(item);
+    }
+    evaluation.auroc_by_defect[defect] = ranking_metrics(items).auroc;
+    evaluation.loco_auroc_by_defect[defect] = auroc_of_loco_script(items);
+  }
+  evaluation.auroc_by_defect_mean = mean_of(evaluation.auroc_by_defect);
+  evaluation.loco_auroc_by_defect_mean = mean_of(evaluation.loco_auroc_by_defect);
+}
+
+void evaluate_pixels(Evaluation& evaluation, int loader_threads) {
+  evaluation.pixel_metrics = {};
+  evaluation.no_pixel_metrics.clear();
+  int64_t anomalous = 0;
+  int64_t masked = 0;
+  for (const auto& image : evaluation.images) {
+    anomalous += image.sample.anomalous() ? 1 : 0;
+    masked += image.sample.mask_paths.empty() ? 0 : 1;
+  }
+  if (anomalous == 0) {
+    evaluation.no_pixel_metrics = "there are no anomalous test images";
+  } else if (masked == 0) {
+    evaluation.no_pixel_metrics = "the data set has no masks";
+  } else if (masked < anomalous) {
+    evaluation.no_pixel_metrics =
+        fmt::format("{} of {} anomalous images have no mask", anomalous - masked, anomalous);
+  }
+  if (!evaluation.no_pixel_metrics.empty()) return;
+
+  evaluation.pixel_metrics = pixel_metrics([&](const PixelVisitor& visit) {
+    Prefetcher<LoadedMap> loader(
+        0, static_cast<int64_t>(evaluation.images.size()),
+        [&](int64_t i) { return load_map(evaluation.images[static_cast<size_t>(i)]); },
+        loader_threads, /*ahead=*/4);
+    while (const auto loaded = loader.next()) {
+      stop_if_interrupted();
+      visit(loaded->map.data_ptr<float>(), loaded->defective.data_ptr<uint8_t>(),
+            loaded->map.numel());
+    }
+  });
+  if (evaluation.pixel_metrics.positives == 0) {
+    evaluation.no_pixel_metrics = "all masks are empty";
+  } else if (evaluation.pixel_metrics.negatives == 0) {
+    evaluation.no_pixel_metrics = "the masks cover all pixels";
+  }
+}
+
+}  // namespace efficientad

@@ -1,0 +1,210 @@
+#include "efficientad/eval/evaluate.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <nlohmann/json.hpp>
+
+#include "efficientad/core/interrupt.h"
+#include "efficientad/data/image.h"
+#include "efficientad/eval/report.h"
+#include "support/expect_error.h"
+#include "support/near.h"
+#include "support/temp_dir.h"
+
+namespace efficientad {
+namespace {
+
+namespace fs = std::filesystem;
+
+ModelBundle random_bundle() {
+  ModelBundle bundle;
+  bundle.image_hw = {64, 64};
+  bundle.teacher = random_teacher("small", /*padding=*/false, 1).network;
+  bundle.student = Pdn(PdnOptions{.out_channels = 768});
+  bundle.autoencoder = Autoencoder();
+  bundle.teacher_mean = torch::zeros({1, 384, 1, 1});
+  bundle.teacher_std = torch::ones({1, 384, 1, 1});
+  bundle.quantiles = {.q_a_st = 0.1, .q_b_st = 0.3, .q_a_ae = 0.1, .q_b_ae = 0.3};
+  bundle.threshold = 0.2;
+  bundle.threshold_rule = "a rule";
+  bundle.options = {{"steps", 3}};
+  bundle.provenance = {{"penalty_images", "none"}};
+  return bundle;
+}
+
+void add_image(const fs::path& path, int64_t height = 70, int64_t width = 90) {
+  write_image(path, torch::randint(0, 256, {height, width, 3}, torch::kUInt8));
+}
+
+/// Two good and two anomalous test images in MVTec AD layout; the right third is defective.
+Dataset make_dataset(const fs::path& root, bool masks) {
+  add_image(root / "nut/train/good/000.png");
+  for (const char* path : {"good/000.png", "good/001.png", "scratch/000.png", "scratch/001.png"}) {
+    add_image(root / "nut/test" / path);
+  }
+  if (masks) {
+    auto mask = torch::zeros({70, 90}, torch::kUInt8);
+    mask.slice(1, 60).fill_(255);
+    write_image(root / "nut/ground_truth/scratch/000_mask.png", mask);
+    write_image(root / "nut/ground_truth/scratch/001_mask.png", mask);
+  }
+  return open_dataset("mvtec", root, "nut");
+}
+
+class InterruptedHere {
+ public:
+  InterruptedHere() { request_interrupt(true); }
+  ~InterruptedHere() { request_interrupt(false); }
+};
+
+TEST(Evaluate, WritesMapsOfTheImagesSizeAndTheirMaximumIsTheScore) {
+  const TempDir dir;
+  const Dataset dataset = make_dataset(dir.path / "data", /*masks=*/true);
+  const Detector detector(random_bundle());
+  int64_t done = 0;
+  const Evaluation evaluation = evaluate(
+      detector, dataset,
+      {.output = dir.path / "out", .batch_size = 3, .progress = [&](int64_t now, int64_t total) {
+         EXPECT_GT(now, done);
+         EXPECT_EQ(total, 4);
+         done = now;
+       }});
+  EXPECT_EQ(done, 4);
+  ASSERT_EQ(evaluation.images.size(), 4u);
+  for (const auto& image : evaluation.images) {
+    EXPECT_EQ(image.map_path, dir.path / "out/anomaly_maps/nut/test" / image.sample.defect /
+                                  (image.sample.id + ".tiff"));
+    const torch::Tensor map = read_tiff(image.map_path);
+    EXPECT_EQ(map.sizes(), (std::vector<int64_t>{70, 90}));
+    EXPECT_EQ(map.max().item<double>(), image.score);
+    EXPECT_EQ(image.called_anomalous, image.score > 0.2);
+  }
+  EXPECT_TRUE(evaluation.image_metrics.auroc.has_value());
+  EXPECT_EQ(evaluation.image_metrics.auroc, evaluation.auroc_by_defect.at("scratch"));
+  EXPECT_EQ(evaluation.pixel_metrics.positives, 2 * 70 * 30);
+  EXPECT_EQ(evaluation.pixel_metrics.negatives, 4 * 70 * 90 - 2 * 70 * 30);
+  EXPECT_EQ(evaluation.no_pixel_metrics, "");
+}
+
+TEST(Evaluate, BatchesGiveTheScoresOfSingleImages) {
+  const TempDir dir;
+  const Dataset dataset = make_dataset(dir.path / "data", /*masks=*/false);
+  const Detector detector(random_bundle());
+  const auto single = evaluate(detector, dataset, {.output = dir.path / "a", .batch_size = 1});
+  const auto batch = evaluate(detector, dataset, {.output = dir.path / "b", .batch_size = 4});
+  for (size_t i = 0; i < 4; ++i) {
+    // Other block sizes of the convolutions sum in another order.
+    EXPECT_NEAR(batch.images[i].score, single.images[i].score,
+                1e-4 * std::abs(single.images[i].score) + 1e-5);
+  }
+}
+
+TEST(Evaluate, UnitesSeveralMasks) {
+  const TempDir dir;
+  write_tiff(dir.path / "map.tiff", torch::rand({8, 10}));
+  auto mask = torch::zeros({8, 10}, torch::kUInt8);
+  mask[2].fill_(1);
+  write_image(dir.path / "0.png", mask);
+  mask.zero_();
+  mask[2].fill_(7);
+  mask[5].fill_(2);
+  write_image(dir.path / "1.png", mask);
+  Evaluation evaluation;
+  evaluation.images.push_back({.sample = {.image_path = dir.path / "image.png",
+                                          .defect = "logical_anomalies",
+                                          .id = "image",
+                                          .mask_paths = {dir.path / "0.png", dir.path / "1.png"}},
+                               .map_path = dir.path / "map.tiff"});
+  evaluate_pixels(evaluation);
+  EXPECT_EQ(evaluation.pixel_metrics.positives, 20);
+  EXPECT_EQ(evaluation.pixel_metrics.negatives, 60);
+}
+
+TEST(Evaluate, MaskOfAnotherSizeIsAnErrorBeforeAnyWork) {
+  const TempDir dir;
+  const Dataset dataset = make_dataset(dir.path / "data", /*masks=*/true);
+  write_image(dir.path / "data/nut/ground_truth/scratch/001_mask.png",
+              torch::zeros({70, 91}, torch::kUInt8));
+  const Detector detector(random_bundle());
+  EXPECT_ERROR(evaluate(detector, dataset, {.output = dir.path / "out"}), Error,
+               "001_mask.png is 91x70, but its image");
+  EXPECT_FALSE(fs::exists(dir.path / "out"));
+}
+
+TEST(Evaluate, StopsWhenInterrupted) {
+  const TempDir dir;
+  const Dataset dataset = make_dataset(dir.path / "data", /*masks=*/false);
+  const Detector detector(random_bundle());
+  const InterruptedHere now;
+  EXPECT_ERROR(evaluate(detector, dataset, {.output = dir.path / "out"}), Interrupted,
+               "interrupted");
+}
+
+TEST(Evaluate, NoTestImagesIsAnError) {
+  const Detector detector(random_bundle());
+  Dataset dataset;
+  dataset.root = "parts";
+  EXPECT_ERROR(evaluate(detector, dataset, {}), Error, "parts: there are no test images");
+}
+
+Evaluation made_up_evaluation() {
+  Evaluation evaluation;
+  const auto add = [&](const char* defect, double score) {
+    evaluation.images.push_back(
+        {.sample = {.image_path = std::string(defect) + "/a,b.png", .defect = defect, .id = "a,b"},
+         .score = score,
+         .called_anomalous = score > 0.2});
+  };
+  add("good", 0.1);
+  add("good", 0.3);
+  add("logical_anomalies", 0.15);
+  add("logical_anomalies", 0.5);
+  add("structural_anomalies", 0.4);
+  evaluate_scores(evaluation);
+  evaluate_pixels(evaluation);
+  return evaluation;
+}
+
+TEST(Report, HoldsTheFiguresAndTheReasonsForMissingOnes) {
+  Dataset dataset;
+  dataset.category = "tray";
+  const auto report = make_report(made_up_evaluation(), dataset, random_bundle(), {{"a", 1}});
+  EXPECT_DOUBLE_EQ(report.at("image_auroc").get<double>(), 5.0 / 6);
+  const auto& by_defect = report.at("image_auroc_by_defect");
+  EXPECT_DOUBLE_EQ(by_defect.at("logical_anomalies").get<double>(), 0.75);
+  EXPECT_DOUBLE_EQ(by_defect.at("structural_anomalies").get<double>(), 1.0);
+  EXPECT_DOUBLE_EQ(report.at("image_auroc_by_defect_mean").get<double>(), 0.875);
+  EXPECT_TRUE(report.at("pixel_auroc").is_null());
+  EXPECT_EQ(report.at("pixel_metrics_missing"), "the data set has no masks");
+  EXPECT_EQ(report.at("decisions").at("false_positives"), 1);
+  EXPECT_EQ(report.at("decisions").at("missed"), 1);
+  EXPECT_EQ(report.at("counts").at("by_defect").at("logical_anomalies").at("missed"), 1);
+  EXPECT_EQ(report.at("options").at("a"), 1);
+  EXPECT_EQ(report.at("model").at("provenance").at("penalty_images"), "none");
+  const std::string table = report_table(report);
+  EXPECT_NE(table.find("0.8333"), std::string::npos) << table;
+  EXPECT_NE(table.find("the data set has no masks"), std::string::npos) << table;
+}
+
+TEST(Report, GoodImagesAlone) {
+  Evaluation evaluation = made_up_evaluation();
+  evaluation.images.resize(2);
+  evaluate_scores(evaluation);
+  evaluate_pixels(evaluation);
+  const auto report = make_report(evaluation, {}, random_bundle(), {});
+  EXPECT_TRUE(report.at("image_auroc").is_null());
+  EXPECT_EQ(report.at("image_auroc_missing"), "there are no anomalous test images");
+  EXPECT_TRUE(report.at("image_auroc_by_defect").empty());
+  EXPECT_FALSE(report_table(report).empty());
+}
+
+TEST(Report, ScoresAreQuotedWhereNeeded) {
+  const std::string csv = scores_csv(made_up_evaluation());
+  EXPECT_EQ(csv.substr(0, csv.find('\n')), "path,defect,label,score,decision");
+  EXPECT_NE(csv.find("\"good/a,b.png\",good,good,0.3,anomalous\n"), std::string::npos) << csv;
+  EXPECT_EQ(csv_line({"", "a\"b", "c\nd"}), ",\"a\"\"b\",\"c\nd\"\n");
+}
+
+}  // namespace
+}  // namespace efficientad

@@ -1,0 +1,222 @@
+#include "efficientad/eval/metrics.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "efficientad/core/random.h"
+#include "support/expect_error.h"
+
+namespace efficientad {
+namespace {
+
+/// The definitions, in the plainest way, O(n²).
+RankingMetrics slow_metrics(const std::vector<Scored>& items) {
+  RankingMetrics result;
+  double wins = 0;
+  std::set<double, std::greater<>> thresholds;
+  for (const auto& item : items) {
+    (item.positive ? result.positives : result.negatives) += 1;
+    thresholds.insert(item.score);
+    if (!item.positive) continue;
+    for (const auto& other : items) {
+      if (other.positive) continue;
+      wins += item.score > other.score ? 1.0 : item.score == other.score ? 0.5 : 0.0;
+    }
+  }
+  const auto positives = static_cast<double>(result.positives);
+  const auto negatives = static_cast<double>(result.negatives);
+  if (positives > 0 && negatives > 0) result.auroc = wins / (positives * negatives);
+  if (positives == 0) return result;
+  double last_recall = 0;
+  result.average_precision = 0;
+  result.f1_max = 0;
+  for (const double threshold : thresholds) {
+    double hits = 0;
+    double called = 0;
+    for (const auto& item : items) {
+      called += item.score >= threshold ? 1 : 0;
+      hits += item.score >= threshold && item.positive ? 1 : 0;
+    }
+    const double recall = hits / positives;
+    const double precision = hits / called;
+    *result.average_precision += (recall - last_recall) * precision;
+    last_recall = recall;
+    const double f1 = hits > 0 ? 2 * precision * recall / (precision + recall) : 0;
+    if (f1 > *result.f1_max) {
+      result.f1_max = f1;
+      result.f1_max_threshold = threshold;
+    }
+  }
+  return result;
+}
+
+/// A source that gives the items as maps of at most `pixels` pixels.
+PixelSource source_of(const std::vector<Scored>& items, size_t pixels) {
+  return [&items, pixels](const PixelVisitor& visit) {
+    for (size_t first = 0; first < items.size(); first += pixels) {
+      std::vector<float> scores;
+      std::vector<uint8_t> labels;
+      for (size_t i = first; i < std::min(items.size(), first + pixels); ++i) {
+        scores.push_back(static_cast<float>(items[i].score));
+        labels.push_back(items[i].positive ? 255 : 0);
+      }
+      visit(scores.data(), labels.data(), static_cast<int64_t>(scores.size()));
+    }
+  };
+}
+
+// Both sides add the same at most 2000 fractions in double; only the order of rounding differs.
+constexpr double kRounding = 1e-12;
+
+void expect_same(const RankingMetrics& actual, const RankingMetrics& expected) {
+  EXPECT_EQ(actual.positives, expected.positives);
+  EXPECT_EQ(actual.negatives, expected.negatives);
+  ASSERT_EQ(actual.auroc.has_value(), expected.auroc.has_value());
+  if (expected.auroc) {
+    EXPECT_NEAR(*actual.auroc, *expected.auroc, kRounding);
+  }
+  ASSERT_EQ(actual.f1_max.has_value(), expected.f1_max.has_value());
+  if (!expected.f1_max) return;
+  EXPECT_NEAR(*actual.average_precision, *expected.average_precision, kRounding);
+  EXPECT_NEAR(*actual.f1_max, *expected.f1_max, kRounding);
+}
+
+/// `count` items, positives on average higher, rounded to `step` so that ties occur; 0: not
+/// rounded.
+std::vector<Scored> random_items(int count, double step, uint64_t seed) {
+  Rng rng(seed);
+  std::vector<Scored> items;
+  for (int i = 0; i < count; ++i) {
+    const bool positive = rng.chance(0.3);
+    double score = rng.normal() + (positive ? 0.7 : 0.0);
+    if (step > 0) score = std::round(score / step) * step;
+    items.push_back({static_cast<double>(static_cast<float>(score)), positive});
+  }
+  return items;
+}
+
+TEST(Metrics, PerfectRankingScoresOne) {
+  const auto metrics = ranking_metrics({{0.9, true}, {0.1, false}, {0.8, true}, {0.2, false}});
+  EXPECT_EQ(metrics.auroc, 1.0);
+  EXPECT_EQ(metrics.average_precision, 1.0);
+  EXPECT_EQ(metrics.f1_max, 1.0);
+  EXPECT_EQ(metrics.f1_max_threshold, 0.8);
+}
+
+TEST(Metrics, ReversedRankingScoresZero) {
+  const auto metrics = ranking_metrics({{0.1, true}, {0.9, false}, {0.2, true}, {0.8, false}});
+  EXPECT_EQ(metrics.auroc, 0.0);
+  // Precision is 1/3 at the first positive, 1/2 at the second.
+  EXPECT_DOUBLE_EQ(metrics.average_precision.value(), (1.0 / 3 + 1.0 / 2) / 2);
+  EXPECT_DOUBLE_EQ(metrics.f1_max.value(), 2.0 / 3);
+}
+
+TEST(Metrics, AllTiedIsChance) {
+  const auto metrics = ranking_metrics({{0.5, true}, {0.5, false}, {0.5, false}, {0.5, false}});
+  EXPECT_EQ(metrics.auroc, 0.5);
+  EXPECT_EQ(metrics.average_precision, 0.25);
+  EXPECT_DOUBLE_EQ(metrics.f1_max.value(), 0.4);
+}
+
+TEST(Metrics, OneClassHasNoAuroc) {
+  const auto good = ranking_metrics({{0.5, false}, {0.7, false}});
+  EXPECT_FALSE(good.auroc || good.average_precision || good.f1_max || good.f1_max_threshold);
+  EXPECT_EQ(good.negatives, 2);
+  const auto bad = ranking_metrics({{0.5, true}, {0.7, true}});
+  EXPECT_FALSE(bad.auroc);
+  EXPECT_EQ(bad.average_precision, 1.0);
+  EXPECT_EQ(bad.f1_max, 1.0);
+}
+
+TEST(Metrics, NothingToRank) {
+  const auto metrics = ranking_metrics({});
+  EXPECT_FALSE(metrics.auroc || metrics.average_precision || metrics.f1_max);
+  const auto pixels = pixel_metrics([](const PixelVisitor&) {});
+  EXPECT_FALSE(pixels.auroc || pixels.average_precision || pixels.f1_max);
+}
+
+TEST(Metrics, NanIsAnError) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_ERROR(ranking_metrics({{nan, true}, {0.1, false}}), Error, "NaN");
+  const std::vector<Scored> items = {{nan, true}, {0.1, false}};
+  EXPECT_ERROR(pixel_metrics(source_of(items, 2)), Error, "NaN");
+}
+
+TEST(Metrics, SameAsTheDefinitions) {
+  for (const double step : {0.0, 0.01, 0.5}) {
+    const auto items = random_items(500, step, 7);
+    const auto expected = slow_metrics(items);
+    const auto actual = ranking_metrics(items);
+    expect_same(actual, expected);
+    EXPECT_EQ(actual.f1_max_threshold, expected.f1_max_threshold);
+  }
+}
+
+TEST(Metrics, LocoScriptAgreesWhereNothingTies) {
+  const auto items = random_items(300, 0.0, 5);
+  EXPECT_NEAR(auroc_of_loco_script(items).value(), slow_metrics(items).auroc.value(), kRounding);
+  EXPECT_EQ(auroc_of_loco_script({{0.9, true}, {0.1, false}}), 1.0);
+  EXPECT_EQ(auroc_of_loco_script({{0.1, true}, {0.9, false}}), 0.0);
+  EXPECT_EQ(auroc_of_loco_script({{0.1, true}}), std::nullopt);
+  EXPECT_EQ(auroc_of_loco_script({}), std::nullopt);
+}
+
+TEST(Metrics, LocoScriptPutsThePointBehindTheFirstOfATie) {
+  // Good 0.1, 0.5, 0.7; anomalous 0.5, 0.9. In thirds and halves the script's points are (3, 2),
+  // (2, 2), (1, 2) behind the good one at 0.5, (0, 1) behind 0.7, (0, 0): area 2 + 2 + 1.5 of 6.
+  const std::vector<Scored> items = {
+      {0.1, false}, {0.5, false}, {0.7, false}, {0.5, true}, {0.9, true}};
+  EXPECT_DOUBLE_EQ(auroc_of_loco_script(items).value(), 5.5 / 6);
+  EXPECT_DOUBLE_EQ(ranking_metrics(items).auroc.value(), 4.5 / 6);
+}
+
+TEST(PixelMetrics, SameAsTheDefinitionsWhateverTheMemory) {
+  // 1 byte: a pass for each class of pixels; 600 bytes: several classes a pass.
+  for (const double step : {0.0, 0.01, 0.5}) {
+    const auto items = random_items(800, step, 11);
+    const auto expected = slow_metrics(items);
+    for (const int64_t memory : {int64_t{1}, int64_t{600}, kPixelMemory}) {
+      const auto actual = pixel_metrics(source_of(items, 100), memory);
+      expect_same(actual, expected);
+      EXPECT_EQ(actual.f1_max_threshold, expected.f1_max_threshold);
+    }
+  }
+}
+
+TEST(PixelMetrics, LargeClassesAreCountedNotSorted) {
+  // 700,000 pixels that share the upper half of their bits take a table of counts (524,288 and
+  // more), 40,000 that share another one are counted after the pass.
+  std::vector<Scored> items;
+  Rng rng(3);
+  for (int i = 0; i < 740000; ++i) {
+    const float base = i < 700000 ? 1.0f : 2.0f;
+    const auto steps = static_cast<float>(rng.below(300));
+    items.push_back({base + steps * 0x1.0p-20f, rng.chance(base > 1.5f ? 0.4 : 0.2)});
+  }
+  const auto expected = ranking_metrics(items);
+  const auto actual = pixel_metrics(source_of(items, 100000));
+  expect_same(actual, expected);
+  EXPECT_EQ(actual.f1_max_threshold, expected.f1_max_threshold);
+}
+
+TEST(PixelMetrics, NegativeZeroTiesWithZeroAndInfinitiesRank) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const std::vector<Scored> zeros = {{-0.0, true}, {0.0, false}};
+  EXPECT_EQ(pixel_metrics(source_of(zeros, 2)).auroc, 0.5);
+  const std::vector<Scored> wide = {
+      {infinity, true}, {1e-40, true}, {-1e-40, false}, {-infinity, false}};
+  EXPECT_EQ(pixel_metrics(source_of(wide, 4)).auroc, 1.0);
+}
+
+TEST(PixelMetrics, OneClassHasNoAuroc) {
+  const std::vector<Scored> items = {{0.5, false}, {0.7, false}};
+  const auto metrics = pixel_metrics(source_of(items, 1));
+  EXPECT_FALSE(metrics.auroc || metrics.average_precision || metrics.f1_max);
+  EXPECT_EQ(metrics.negatives, 2);
+}
+
+}  // namespace
+}  // namespace efficientad
