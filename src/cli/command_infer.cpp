@@ -1,0 +1,303 @@
+#include <glob.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <optional>
+#include <set>
+
+#include "cli/command.h"
+#include "cli/infer_options.h"
+#include "efficientad/core/device.h"
+#include "efficientad/core/file.h"
+#include "efficientad/core/interrupt.h"
+#include "efficientad/core/log.h"
+#include "efficientad/core/progress.h"
+#include "efficientad/data/image.h"
+#include "efficientad/data/loader.h"
+#include "efficientad/data/resize.h"
+#include "efficientad/detect/detector.h"
+#include "efficientad/eval/heatmap.h"
+#include "efficientad/eval/report.h"
+
+namespace efficientad::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+/// What could not be used, and why.
+struct Failure {
+  std::string path;
+  std::string reason;
+};
+
+struct Inputs {
+  std::vector<fs::path> images;
+  std::vector<Failure> failures;
+};
+
+bool is_below(const fs::path& path, const fs::path& folder) {
+  const fs::path relative = path.lexically_relative(folder);
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+fs::path plain(const fs::path& path) { return fs::absolute(path).lexically_normal(); }
+
+/// The files that a glob pattern matches, sorted.
+std::vector<fs::path> matches_of(const std::string& pattern) {
+  glob_t found{};
+  const int status = ::glob(pattern.c_str(), GLOB_BRACE | GLOB_TILDE, nullptr, &found);
+  std::vector<fs::path> paths;
+  if (status == 0) paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  ::globfree(&found);
+  require(status == 0 || status == GLOB_NOMATCH, "{}: the pattern cannot be searched for", pattern);
+  return paths;
+}
+
+/// The images that the command's paths stand for, each once, in the order given. What `output`
+/// holds from an earlier run is passed over when a folder is searched. A path that stands for
+/// nothing is a failure like an image that cannot be read.
+Inputs find_images(const std::vector<std::string>& paths, const fs::path& output) {
+  Inputs inputs;
+  std::set<fs::path> seen;
+  const auto add = [&](const fs::path& path) {
+    if (seen.insert(plain(path)).second) inputs.images.push_back(path);
+  };
+  const auto add_any = [&](const fs::path& path) {
+    if (!fs::is_directory(path)) {
+      add(path);
+      return;
+    }
+    const auto images = list_images(path, /*recursive=*/true);
+    const fs::path results = plain(output / "");
+    for (const auto& image : images) {
+      if (!is_below(plain(image), results) || is_below(plain(path), results)) add(image);
+    }
+    if (images.empty()) inputs.failures.push_back({path.string(), "the folder holds no images"});
+  };
+  for (const auto& path : paths) {
+    std::error_code error;
+    if (fs::exists(path, error)) {
+      add_any(path);
+      continue;
+    }
+    if (path.find_first_of("*?[{~") == std::string::npos) {
+      inputs.failures.push_back({path, "there is no such file or folder"});
+      continue;
+    }
+    const auto matches = matches_of(path);
+    if (matches.empty()) inputs.failures.push_back({path, "the pattern matches nothing"});
+    for (const auto& match : matches) add_any(match);
+  }
+  if (!inputs.images.empty()) return inputs;
+  std::vector<std::string> reasons;
+  for (const auto& failure : inputs.failures) {
+    reasons.push_back(failure.path + ": " + failure.reason);
+  }
+  throw Error(reasons.empty() ? "there are no images to score"
+                              : "there are no images to score: " + join(reasons, 3));
+}
+
+/// The deepest folder above all images.
+fs::path common_folder(const std::vector<fs::path>& images) {
+  fs::path common = plain(images.front()).parent_path();
+  for (const auto& image : images) {
+    while (!is_below(plain(image), common) && common.has_relative_path()) {
+      common = common.parent_path();
+    }
+  }
+  return common;
+}
+
+/// A name for each image's results: its path below the folder that all images share, without the
+/// ending; with the ending where two images differ in nothing else.
+std::vector<std::string> result_names(const std::vector<fs::path>& images) {
+  const fs::path common = common_folder(images);
+  std::vector<std::string> names;
+  std::set<std::string> taken;
+  for (const auto& image : images) {
+    const fs::path relative = plain(image).lexically_relative(common);
+    const std::string stem = (relative.parent_path() / relative.stem()).string();
+    std::string name = stem;
+    if (taken.count(name) > 0) name = relative.string();
+    for (int i = 2; taken.count(name) > 0; ++i) name = fmt::format("{}_{}", stem, i);
+    taken.insert(name);
+    names.push_back(name);
+  }
+  return names;
+}
+
+/// An image ready for the networks, or the reason why not.
+struct LoadedImage {
+  torch::Tensor image_u8;
+  torch::Tensor input;
+  double resize_ms = 0;
+  std::string error;
+};
+
+LoadedImage load(const fs::path& path, std::array<int64_t, 2> input_hw) {
+  LoadedImage loaded;
+  try {
+    loaded.image_u8 = read_image(path);
+    const auto start = Clock::now();
+    loaded.input = to_float_chw(resize_pil_bilinear(loaded.image_u8, input_hw));
+    loaded.resize_ms = ms_since(start);
+  } catch (const std::exception& error) {
+    loaded.error = message_of(error);
+  }
+  return loaded;
+}
+
+/// An image's result.
+struct Scored {
+  std::string path;
+  double score = 0;
+  bool anomalous = false;
+  double latency_ms = 0;
+};
+
+void write_scores(const fs::path& output, const std::vector<Scored>& results,
+                  const std::vector<Failure>& failures) {
+  std::string scores = csv_line({"path", "score", "decision", "latency_ms"});
+  for (const auto& result : results) {
+    scores += csv_line({result.path, fmt::format("{:.9g}", result.score),
+                        decision_name(result.anomalous), fmt::format("{:.3f}", result.latency_ms)});
+  }
+  write_file(output / "scores.csv", scores);
+  if (failures.empty()) {
+    // One of an earlier run would be taken for this one's.
+    std::error_code ignored;
+    fs::remove(output / "errors.csv", ignored);
+    return;
+  }
+  std::string errors = csv_line({"path", "error"});
+  for (const auto& failure : failures) errors += csv_line({failure.path, failure.reason});
+  write_file(output / "errors.csv", errors);
+}
+
+double median_latency(const std::vector<Scored>& results) {
+  std::vector<double> values;
+  for (const auto& result : results) values.push_back(result.latency_ms);
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+void print_results(const InferOptions& options, const std::vector<Scored>& results,
+                   const std::vector<Failure>& failures, double threshold, bool json) {
+  const auto anomalous =
+      std::count_if(results.begin(), results.end(), [](const Scored& r) { return r.anomalous; });
+  const fs::path output = options.output;
+  if (json) {
+    const nlohmann::ordered_json line = {
+        {"output", options.output}, {"images", results.size()},
+        {"anomalous", anomalous},   {"unreadable", failures.size()},
+        {"threshold", threshold},   {"median_latency_ms", median_latency(results)}};
+    fmt::print("{}\n", line.dump());
+    return;
+  }
+  constexpr size_t kRows = 40;
+  size_t width = 4;
+  for (size_t i = 0; i < std::min(results.size(), kRows); ++i) {
+    width = std::max(width, results[i].path.size());
+  }
+  fmt::print("{:{}}  {:>10}  {:9}  {:>10}\n", "path", width, "score", "decision", "latency ms");
+  for (size_t i = 0; i < std::min(results.size(), kRows); ++i) {
+    const auto& result = results[i];
+    fmt::print("{:{}}  {:>10.4f}  {:9}  {:>10.1f}\n", result.path, width, result.score,
+               decision_name(result.anomalous), result.latency_ms);
+  }
+  if (results.size() > kRows) fmt::print("… {} more in scores.csv\n", results.size() - kRows);
+  fmt::print("\n{} images scored, {} anomalous (score above {:.4g}); median latency {:.1f} ms\n",
+             results.size(), anomalous, threshold, median_latency(results));
+  fmt::print("scores: {}\n", (output / "scores.csv").string());
+  if (options.heatmaps) fmt::print("heat maps: {}\n", (output / "heatmaps").string());
+  if (options.maps) fmt::print("anomaly maps: {}\n", (output / "maps").string());
+  if (!failures.empty()) {
+    fmt::print("{} could not be read: {}\n", failures.size(), (output / "errors.csv").string());
+  }
+}
+
+}  // namespace
+
+int infer(const Arguments& arguments) {
+  InferOptions options;
+  const CommonFlags common = parse_options(
+      arguments,
+      "Score images: scores.csv with path, score, decision and latency (from the decoded image to "
+      "the decision: resize, networks, map at the image's size), and, if wanted, heat maps and "
+      "anomaly maps, named by the images' paths below the folder that they share. Images that "
+      "cannot be read are listed in errors.csv and passed over; the exit status is then 1.",
+      options);
+  const InterruptGuard guard;
+  const fs::path output = options.output;
+
+  Inputs inputs = find_images(options.paths, output);
+  const std::vector<std::string> names = result_names(inputs.images);
+  ModelBundle bundle = load_bundle(options.model);
+  make_folder(output);
+  write_json(output / "options.json", options_to_json(options));
+  set_threads(options.threads);
+  const torch::Device device = select_device(options.device);
+  spdlog::info("score {} images with {}, on {}", inputs.images.size(), options.model,
+               describe_device(device));
+  const Detector detector(std::move(bundle), device);
+  const double threshold = detector.bundle().threshold;
+  const auto input_hw = detector.input_hw();
+  for (const auto& failure : inputs.failures) spdlog::error("{}: {}", failure.path, failure.reason);
+
+  // The first call of the networks also sets up what LibTorch keeps; no image should pay for it.
+  detector.finish(detector.maps(torch::zeros({1, 3, input_hw[0], input_hw[1]}))[0], input_hw);
+
+  const auto total = static_cast<int64_t>(inputs.images.size());
+  Prefetcher<LoadedImage> loader(
+      0, total, [&](int64_t i) { return load(inputs.images[static_cast<size_t>(i)], input_hw); });
+  std::vector<Scored> results;
+  std::vector<Failure> failures = inputs.failures;
+  Progress progress("infer", total, "image");
+  for (int64_t i = 0; i < total; ++i) {
+    if (interrupt_requested()) {
+      write_scores(output, results, failures);
+      throw Interrupted(
+          fmt::format("interrupted; the results of {} of {} images are kept", i, total));
+    }
+    const std::string path = inputs.images[static_cast<size_t>(i)].string();
+    const LoadedImage loaded = loader.next().value();
+    if (!loaded.error.empty()) {
+      spdlog::error("{}", loaded.error);
+      failures.push_back({path, loaded.error});
+      progress.update(i + 1);
+      continue;
+    }
+    const auto start = Clock::now();
+    const torch::Tensor map = detector.maps(loaded.input.unsqueeze(0))[0];
+    const Detection detection =
+        detector.finish(map, {loaded.image_u8.size(0), loaded.image_u8.size(1)});
+    const double latency_ms = loaded.resize_ms + ms_since(start);
+    require(!std::isnan(detection.score),
+            "{}: the model gives no number; its weights or statistics are damaged", path);
+    results.push_back({path, detection.score, detection.anomalous, latency_ms});
+
+    const std::string& name = names[static_cast<size_t>(i)];
+    if (options.maps) write_tiff(output / "maps" / (name + ".tiff"), detection.map_at_image);
+    if (options.heatmaps) {
+      write_image(output / "heatmaps" / (name + ".png"),
+                  draw_heatmap(loaded.image_u8, detection, threshold, name));
+    }
+    progress.update(i + 1);
+  }
+  progress.finish();
+  write_scores(output, results, failures);
+  print_results(options, results, failures, threshold, common.json);
+  return failures.empty() ? 0 : 1;
+}
+
+}  // namespace efficientad::cli

@@ -1,0 +1,180 @@
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "cli/program.h"
+#include "efficientad/data/image.h"
+#include "efficientad/detect/model_bundle.h"
+
+namespace efficientad {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A model with random weights for 64 px and a small data set in MVTec AD layout, made once.
+class EvalInfer : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    torch::manual_seed(5);
+    dir = new TempDir;
+    ModelBundle bundle;
+    bundle.image_hw = {64, 64};
+    bundle.teacher = random_teacher("small", /*padding=*/false, 1).network;
+    bundle.student = Pdn(PdnOptions{.out_channels = 768});
+    bundle.autoencoder = Autoencoder();
+    bundle.teacher_mean = torch::zeros({1, 384, 1, 1});
+    bundle.teacher_std = torch::ones({1, 384, 1, 1});
+    bundle.quantiles = {.q_a_st = 0.1, .q_b_st = 0.3, .q_a_ae = 0.1, .q_b_ae = 0.3};
+    bundle.threshold = 0.2;
+    bundle.options = {{"steps", 0}};
+    save_bundle(dir->path / "model.safetensors", bundle);
+    for (const char* path : {"train/good/000.png", "test/good/000.png", "test/good/001.png",
+                             "test/scratch/000.png", "test/scratch/001.jpg"}) {
+      write_image(dir->path / "data/nut" / path,
+                  torch::randint(0, 256, {40, 50, 3}, torch::kUInt8));
+    }
+  }
+  static void TearDownTestSuite() {
+    delete dir;
+    dir = nullptr;
+  }
+
+  static ProgramResult run(const std::string& arguments) {
+    return run_program(EFFICIENTAD_PROGRAM, arguments);
+  }
+  static std::string eval_arguments(const std::string& model = "model.safetensors",
+                                    const std::string& category = "nut") {
+    return "eval --model " + (dir->path / model).string() + " --data " +
+           (dir->path / "data").string() + " --category " + category + " --device cpu";
+  }
+  static std::string infer_arguments() {
+    return "infer --model " + (dir->path / "model.safetensors").string() + " --device cpu";
+  }
+  static std::string data(const std::string& path) {
+    return (dir->path / "data/nut" / path).string();
+  }
+  static int64_t lines_of(const fs::path& path) {
+    const std::string text = read_text(path);
+    return std::count(text.begin(), text.end(), '\n');
+  }
+
+  static TempDir* dir;
+  const TempDir results;
+  const std::string output = (results.path / "out").string();
+};
+
+TempDir* EvalInfer::dir = nullptr;
+
+TEST_F(EvalInfer, EvalWritesReportScoresAndMaps) {
+  const auto result = run(eval_arguments() + " --output " + output);
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_NE(result.out.find("scratch"), std::string::npos) << result.out;
+  const auto report = nlohmann::json::parse(read_text(fs::path(output) / "report.json"));
+  EXPECT_TRUE(report.at("image_auroc").is_number());
+  EXPECT_TRUE(report.at("pixel_auroc").is_null());
+  EXPECT_EQ(report.at("counts").at("test"), 4);
+  EXPECT_EQ(lines_of(fs::path(output) / "scores.csv"), 5);
+  EXPECT_EQ(read_tiff(fs::path(output) / "anomaly_maps/nut/test/scratch/001.tiff").sizes(),
+            (std::vector<int64_t>{40, 50}));
+
+  // The options that lie beside the results repeat the run.
+  const auto first = read_text(fs::path(output) / "report.json");
+  const auto again = run("eval --config " + output + "/options.json --json");
+  ASSERT_EQ(again.status, 0) << again.err;
+  EXPECT_EQ(read_text(fs::path(output) / "report.json"), first);
+  EXPECT_EQ(nlohmann::json::parse(again.out), report);
+}
+
+TEST_F(EvalInfer, EvalRefusesWhatItCannotUse) {
+  const std::string to = " --output " + output;
+  auto result = run(eval_arguments("none.safetensors") + to);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("none.safetensors"), std::string::npos) << result.err;
+  result = run(eval_arguments("model.safetensors", "bolt") + to);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("nut"), std::string::npos) << result.err;
+  result = run(eval_arguments() + to + " --dataset coco");
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("mvtec, loco, folder"), std::string::npos) << result.err;
+  result = run(eval_arguments() + to + " --batch-size 0");
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("batch_size"), std::string::npos) << result.err;
+  const fs::path config = results.path / "config.json";
+  std::ofstream(config) << R"({"batchsize": 4})";
+  result = run(eval_arguments() + to + " --config " + config.string());
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("batchsize"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("config.json"), std::string::npos) << result.err;
+  EXPECT_FALSE(fs::exists(output));
+}
+
+TEST_F(EvalInfer, InferScoresFilesFoldersAndGlobs) {
+  const auto result = run(infer_arguments() + " --heatmaps --maps --json --output " + output + " " +
+                          data("train/good/000.png") + " " + data("test/good") + " '" +
+                          data("test/scratch/*") + "' " + data("test/good/000.png"));
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto line = nlohmann::json::parse(result.out);
+  EXPECT_EQ(line.at("images"), 5);
+  EXPECT_EQ(line.at("unreadable"), 0);
+  const std::string scores = read_text(fs::path(output) / "scores.csv");
+  EXPECT_EQ(scores.substr(0, scores.find('\n')), "path,score,decision,latency_ms");
+  EXPECT_EQ(lines_of(fs::path(output) / "scores.csv"), 6);
+  EXPECT_FALSE(fs::exists(fs::path(output) / "errors.csv"));
+  // Images of the same name keep their folders.
+  for (const char* name : {"train/good/000", "test/good/000", "test/good/001", "test/scratch/000",
+                           "test/scratch/001"}) {
+    EXPECT_EQ(read_tiff(fs::path(output) / "maps" / (std::string(name) + ".tiff")).sizes(),
+              (std::vector<int64_t>{40, 50}));
+    EXPECT_EQ(read_image(fs::path(output) / "heatmaps" / (std::string(name) + ".png")).size(2), 3);
+  }
+}
+
+TEST_F(EvalInfer, InferPassesOverWhatCannotBeRead) {
+  const fs::path images = results.path / "images";
+  write_image(images / "a.png", torch::zeros({64, 64, 3}, torch::kUInt8));
+  write_image(images / "a.bmp", torch::zeros({64, 64, 3}, torch::kUInt8));
+  const std::string bytes = read_text(images / "a.png");
+  std::ofstream(images / "cut.png", std::ios::binary) << bytes.substr(0, bytes.size() / 2);
+  const auto result = run(infer_arguments() + " --maps --output " + output + " " + images.string() +
+                          " " + (images / "none.png").string());
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("cut.png"), std::string::npos) << result.err;
+  EXPECT_EQ(lines_of(fs::path(output) / "scores.csv"), 3);
+  const std::string errors = read_text(fs::path(output) / "errors.csv");
+  EXPECT_EQ(lines_of(fs::path(output) / "errors.csv"), 3) << errors;
+  EXPECT_NE(errors.find("none.png"), std::string::npos) << errors;
+  // Two images that differ in their ending only.
+  EXPECT_TRUE(fs::exists(fs::path(output) / "maps/a.tiff"));
+  EXPECT_TRUE(fs::exists(fs::path(output) / "maps/a.png.tiff"));
+}
+
+TEST_F(EvalInfer, InferRefusesWhatItCannotUse) {
+  const std::string to = " --output " + output;
+  auto result = run(infer_arguments() + to + " " + output + "/none*.png");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("matches nothing"), std::string::npos) << result.err;
+  result = run(infer_arguments() + to);
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("paths is missing"), std::string::npos) << result.err;
+  result = run(infer_arguments() + to + " --treshold 1 " + data("test/good"));
+  EXPECT_EQ(result.status, 2);
+  result = run(infer_arguments() + " --output " + data("test/good/000.png") + " " +
+               data("test/good/001.png"));
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("a file is in the way"), std::string::npos) << result.err;
+}
+
+TEST_F(EvalInfer, HelpShowsDefaults) {
+  const auto eval_help = run("eval --help");
+  EXPECT_EQ(eval_help.status, 0);
+  EXPECT_NE(eval_help.out.find("mvtec"), std::string::npos) << eval_help.out;
+  const auto infer_help = run("infer --help");
+  EXPECT_EQ(infer_help.status, 0);
+  EXPECT_NE(infer_help.out.find("--heatmaps"), std::string::npos) << infer_help.out;
+}
+
+}  // namespace
+}  // namespace efficientad
