@@ -28,7 +28,7 @@ struct TrainProgress {
   int64_t total = 0;
   /// In stage "train": of the step just done; the time is that of all steps so far, before an
   /// interruption too.
-  LossValues losses;
+  LossValues losses = {};
   double learning_rate = 0;
   double seconds = 0;
 };

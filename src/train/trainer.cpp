@@ -1,0 +1,481 @@
+#include "efficientad/train/trainer.h"
+
+#include <torch/torch.h>
+
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <utility>
+
+#include "efficientad/core/device.h"
+#include "efficientad/core/error.h"
+#include "efficientad/core/file.h"
+#include "efficientad/core/interrupt.h"
+#include "efficientad/core/precision.h"
+#include "efficientad/core/random.h"
+#include "efficientad/core/version.h"
+#include "efficientad/data/dataset.h"
+#include "efficientad/data/image.h"
+#include "efficientad/data/loader.h"
+#include "efficientad/data/resize.h"
+#include "efficientad/detect/calibration.h"
+#include "efficientad/nn/imagenet.h"
+#include "efficientad/nn/statistics.h"
+#include "efficientad/train/checkpoint.h"
+#include "efficientad/train/optimizer.h"
+#include "efficientad/train/training_images.h"
+#include "efficientad/train/training_step.h"
+
+namespace efficientad {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Streams of random numbers (see Rng).
+constexpr uint64_t kInitialWeights = 1;
+constexpr uint64_t kDropout = 2;
+
+constexpr const char* kLogHeader =
+    "step,seconds,loss_hard,loss_penalty,loss_ae,loss_stae,learning_rate\n";
+
+using Clock = std::chrono::steady_clock;
+using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Convolutions on the CPU are faster if channels are innermost in memory.
+void use_channels_last(torch::nn::Module& module) {
+  for (auto& parameter : module.parameters()) {
+    if (parameter.dim() == 4) {
+      parameter.set_data(parameter.detach().contiguous(torch::MemoryFormat::ChannelsLast));
+    }
+  }
+}
+
+std::string hash_of_weights(const torch::nn::Module& module) {
+  uint64_t hash = hash64(nullptr, 0);
+  for (const auto& parameter : module.parameters()) {
+    const torch::Tensor value = parameter.detach().to(torch::kCPU).contiguous();
+    hash = hash64(value.data_ptr(), value.nbytes(), hash);
+  }
+  return hex64(hash);
+}
+
+std::string describe_images(const std::vector<Sample>& samples) {
+  uint64_t hash = hash64(nullptr, 0);
+  for (const auto& sample : samples) {
+    const std::string name = sample.image_path.filename().string() + "\n";
+    hash = hash64(name.data(), name.size(), hash);
+  }
+  return fmt::format("{} images, names {}", samples.size(), hex64(hash));
+}
+
+std::vector<fs::path> paths_of(const std::vector<Sample>& samples) {
+  std::vector<fs::path> paths;
+  for (const auto& sample : samples) paths.push_back(sample.image_path);
+  return paths;
+}
+
+/// The log's header and those of its rows that belong to the first `steps` steps.
+std::string log_up_to(const fs::path& path, int64_t steps) {
+  std::string kept = kLogHeader;
+  if (!fs::exists(path)) return kept;
+  std::istringstream lines(read_file(path));
+  std::string line;
+  std::getline(lines, line);
+  while (std::getline(lines, line)) {
+    const size_t comma = line.find(',');
+    if (comma == 0 || comma == std::string::npos || line.find_first_not_of("0123456789") != comma ||
+        comma > 15) {
+      break;
+    }
+    if (std::stoll(line.substr(0, comma)) > steps) break;
+    kept += line + "\n";
+  }
+  return kept;
+}
+
+/// One training run.
+class Run {
+ public:
+  Run(const TrainOptions& options, const Teacher& teacher, torch::Device device,
+      const std::function<void(const TrainProgress&)>& progress)
+      : options_(options),
+        device_(device),
+        progress_(progress),
+        precision_(resolve_precision(options.precision, device)),
+        output_(options.output),
+        dataset_(open_dataset(options.dataset, options.data, options.category,
+                              {.normal_dir = options.normal_dir})),
+        teacher_metadata_(teacher.metadata) {
+    const bool has_own_validation = !dataset_.validation.empty();
+    split_validation(dataset_, options.validation_fraction, options.seed);
+    validation_source_ =
+        has_own_validation ? "the data set's own" : "split off the training images";
+    images_ = std::make_unique<TrainingImages>(options, paths_of(dataset_.train));
+    inputs_ = {{"the teacher's weights", hash_of_weights(*teacher.network)},
+               {"the training set", describe_images(dataset_.train)},
+               {"the validation set", describe_images(dataset_.validation)},
+               {"the set of penalty images", images_->penalty_description()}};
+    make_networks(teacher);
+  }
+
+  TrainResult run() {
+    if (options_.resume) {
+      restore();
+    } else {
+      fs::remove(checkpoint_path());
+      write_file(log_path(), kLogHeader);
+      measure_teacher();
+    }
+    train();
+    return finish();
+  }
+
+ private:
+  fs::path checkpoint_path() const { return output_ / "checkpoint.safetensors"; }
+  fs::path log_path() const { return output_ / "train_log.csv"; }
+
+  void make_networks(const Teacher& teacher) {
+    const PdnOptions& found = teacher.network->options();
+    TORCH_CHECK(found.model_size == options_.model_size && found.padding == options_.padding,
+                "the teacher is not of the options' size and padding");
+    torch::manual_seed(mix64(static_cast<uint64_t>(options_.seed), kInitialWeights, 0));
+    networks_.student = Pdn(PdnOptions{.model_size = options_.model_size,
+                                       .out_channels = 2 * found.out_channels,
+                                       .padding = options_.padding});
+    networks_.autoencoder = Autoencoder(found.out_channels);
+    // A copy, because this one is moved and laid out anew.
+    networks_.teacher = Pdn(found);
+    {
+      const torch::NoGradGuard no_grad;
+      auto from = teacher.network->parameters();
+      auto to = networks_.teacher->parameters();
+      for (size_t i = 0; i < to.size(); ++i) {
+        to[i].copy_(from[i]);
+        to[i].set_requires_grad(false);
+      }
+    }
+    networks_.teacher->eval();
+    networks_.student->train();
+    networks_.autoencoder->train();
+    networks_.autoencoder_input = options_.autoencoder_input;
+    for (torch::nn::Module* module :
+         {static_cast<torch::nn::Module*>(networks_.teacher.get()),
+          static_cast<torch::nn::Module*>(networks_.student.get()),
+          static_cast<torch::nn::Module*>(networks_.autoencoder.get())}) {
+      module->to(device_);
+      use_channels_last(*module);
+    }
+    for (const auto& item : networks_.student->named_parameters()) {
+      parameters_.emplace_back("student." + item.key(), item.value());
+    }
+    for (const auto& item : networks_.autoencoder->named_parameters()) {
+      parameters_.emplace_back("autoencoder." + item.key(), item.value());
+    }
+    if (options_.ema_decay > 0) {
+      for (const auto& [name, parameter] : parameters_) {
+        averages_.emplace_back(name, parameter.detach().clone());
+      }
+    }
+    optimizer_ = std::make_unique<Optimizer>(
+        parameters_, OptimizerOptions{.kind = options_.optimizer,
+                                      .learning_rate = options_.learning_rate,
+                                      .weight_decay = options_.weight_decay,
+                                      .muon_learning_rate = options_.muon_learning_rate});
+  }
+
+  /// Mean and deviation of the teacher's channels over all training images.
+  void measure_teacher() {
+    const torch::NoGradGuard no_grad;
+    ChannelStatistics statistics;
+    Prefetcher<torch::Tensor> images(
+        0, images_->size(), [this](int64_t i) { return images_->train_image(i); },
+        static_cast<int>(options_.workers));
+    for (int64_t done = 1; const auto image = images.next(); ++done) {
+      const torch::Tensor input = imagenet_normalize(to_float_chw(*image).unsqueeze(0).to(device_))
+                                      .contiguous(torch::MemoryFormat::ChannelsLast);
+      torch::Tensor features;
+      {
+        const Autocast autocast(precision_, device_);
+        features = networks_.teacher->forward(input);
+      }
+      statistics.add(features.to(torch::kFloat32));
+      progress_({.stage = "statistics", .done = done, .total = images_->size()});
+      if (interrupt_requested()) {
+        throw Interrupted("interrupted before the first training step; nothing to go on from");
+      }
+    }
+    networks_.teacher_mean = statistics.mean();
+    networks_.teacher_std = statistics.std();
+  }
+
+  void restore() {
+    const Checkpoint checkpoint = load_checkpoint(checkpoint_path());
+    check_same_run(checkpoint, result_options(options_), inputs_, checkpoint_path());
+    const torch::NoGradGuard no_grad;
+    const auto copy = [&](NamedTensors& to, const std::map<std::string, torch::Tensor>& from) {
+      for (auto& [name, tensor] : to) {
+        const auto found = from.find(name);
+        require(found != from.end() && found->second.sizes() == tensor.sizes(),
+                "{}: {} is missing or has another shape", checkpoint_path().string(), name);
+        tensor.copy_(found->second);
+      }
+    };
+    copy(parameters_, checkpoint.weights);
+    copy(averages_, checkpoint.averages);
+    optimizer_->load_state(checkpoint.optimizer);
+    networks_.teacher_mean = checkpoint.teacher_mean.to(device_);
+    networks_.teacher_std = checkpoint.teacher_std.to(device_);
+    step_ = checkpoint.step;
+    seconds_before_ = checkpoint.seconds;
+    require(step_ >= 0 && step_ <= options_.steps, "{}: its step {} is not one of {}",
+            checkpoint_path().string(), step_, options_.steps);
+    write_file(log_path(), log_up_to(log_path(), step_));
+  }
+
+  void save() {
+    Checkpoint checkpoint;
+    checkpoint.step = step_;
+    checkpoint.seconds = seconds();
+    checkpoint.weights = {parameters_.begin(), parameters_.end()};
+    checkpoint.averages = {averages_.begin(), averages_.end()};
+    checkpoint.optimizer = optimizer_->state();
+    checkpoint.teacher_mean = networks_.teacher_mean;
+    checkpoint.teacher_std = networks_.teacher_std;
+    checkpoint.options = result_options(options_);
+    checkpoint.inputs = inputs_;
+    save_checkpoint(checkpoint_path(), checkpoint);
+    last_save_ = Clock::now();
+  }
+
+  double seconds() const { return seconds_before_ + seconds_since(start_); }
+
+  void train() {
+    std::ofstream log(log_path(), std::ios::app);
+    start_ = last_save_ = Clock::now();
+    Prefetcher<TrainingImages::Drawn> batches(
+        step_, options_.steps, [this](int64_t step) { return images_->draw(step); },
+        static_cast<int>(options_.workers));
+    while (const auto drawn = batches.next()) {
+      const double factor =
+          learning_rate_factor(options_.schedule, options_.warmup_fraction, step_, options_.steps);
+      const LossValues losses = train_step(*drawn, factor);
+      ++step_;
+      const double rate = factor * (options_.optimizer == "muon" ? options_.muon_learning_rate
+                                                                 : options_.learning_rate);
+      log << fmt::format("{},{:.2f},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g}\n", step_, seconds(),
+                         losses.hard, losses.penalty, losses.autoencoder,
+                         losses.student_autoencoder, rate)
+          << std::flush;
+      require(log.good(), "{}: cannot be written (is the disk full?)", log_path().string());
+      progress_({.stage = "train",
+                 .done = step_,
+                 .total = options_.steps,
+                 .losses = losses,
+                 .learning_rate = rate,
+                 .seconds = seconds()});
+      constexpr double kSecondsPerMinute = 60;
+      const bool interrupted = interrupt_requested();
+      if (interrupted || step_ == options_.steps ||
+          seconds_since(last_save_) >= kSecondsPerMinute * options_.checkpoint_minutes) {
+        save();
+      }
+      if (interrupted) {
+        throw Interrupted(
+            fmt::format("interrupted after step {} of {}; {} is written: the same command with "
+                        "--resume goes on",
+                        step_, options_.steps, checkpoint_path().string()));
+      }
+    }
+    seconds_before_ = seconds();
+  }
+
+  LossValues train_step(const TrainingImages::Drawn& drawn, double factor) {
+    torch::manual_seed(
+        mix64(static_cast<uint64_t>(options_.seed), kDropout, static_cast<uint64_t>(step_)));
+    const Losses losses = training_losses(networks_, images_->prepare(drawn, step_, device_),
+                                          options_.hard_quantile, precision_);
+    const LossValues values = {.hard = losses.hard.item<double>(),
+                               .penalty = losses.penalty.item<double>(),
+                               .autoencoder = losses.autoencoder.item<double>(),
+                               .student_autoencoder = losses.student_autoencoder.item<double>()};
+    require(
+        std::isfinite(values.hard + values.penalty + values.autoencoder +
+                      values.student_autoencoder),
+        "the loss is not finite at step {} (hard {}, penalty {}, autoencoder {}, "
+        "student-autoencoder {}): try a lower learning rate, warmup_fraction, or precision fp32",
+        step_ + 1, values.hard, values.penalty, values.autoencoder, values.student_autoencoder);
+    optimizer_->zero_grad();
+    (losses.hard + options_.penalty_weight * losses.penalty + losses.autoencoder +
+     losses.student_autoencoder)
+        .backward();
+    optimizer_->set_learning_rate_factor(factor);
+    optimizer_->step();
+    update_averages();
+    return values;
+  }
+
+  void update_averages() {
+    if (averages_.empty()) return;
+    const torch::NoGradGuard no_grad;
+    // Early on, an average that is not dominated by the initial weights.
+    const auto done = static_cast<double>(step_);
+    const double decay = std::min(options_.ema_decay, (1 + done) / (10 + done));
+    for (size_t i = 0; i < averages_.size(); ++i) {
+      averages_[i].second.lerp_(parameters_[i].second.detach(), 1 - decay);
+    }
+  }
+
+  /// Calibrates on validation images and writes the model.
+  TrainResult finish() {
+    if (!averages_.empty()) {
+      const torch::NoGradGuard no_grad;
+      for (size_t i = 0; i < averages_.size(); ++i) {
+        parameters_[i].second.copy_(averages_[i].second);
+      }
+    }
+    ModelBundle bundle;
+    bundle.model_size = options_.model_size;
+    bundle.padding = options_.padding;
+    bundle.image_hw = options_.image_hw();
+    bundle.autoencoder_input = options_.autoencoder_input;
+    bundle.teacher = networks_.teacher;
+    bundle.student = networks_.student;
+    bundle.autoencoder = networks_.autoencoder;
+    bundle.teacher_mean = networks_.teacher_mean;
+    bundle.teacher_std = networks_.teacher_std;
+    bundle.options = result_options(options_);
+    bundle.provenance = provenance();
+
+    const auto count = static_cast<int64_t>(dataset_.validation.size());
+    Prefetcher<CalibrationImage> images(
+        0, count,
+        [this](int64_t i) {
+          const torch::Tensor image =
+              read_image(dataset_.validation[static_cast<size_t>(i)].image_path);
+          return CalibrationImage{
+              .image = to_float_chw(resize_pil_bilinear(image, options_.image_hw())),
+              .size_hw = {image.size(0), image.size(1)}};
+        },
+        static_cast<int>(options_.workers));
+    int64_t done = 0;
+    calibrate(
+        bundle, device_,
+        [&] {
+          if (done > 0) progress_({.stage = "calibrate", .done = done, .total = count});
+          if (interrupt_requested()) {
+            throw Interrupted(
+                "interrupted while calibrating; the same command with --resume goes on");
+          }
+          ++done;
+          return images.next();
+        },
+        options_.quantile_a, options_.quantile_b);
+
+    TrainOptions resolved = options_;
+    resolved.resume = false;
+    resolved.overwrite = false;
+    write_json(output_ / "options.json", options_to_json(resolved));
+    TrainResult result{.model = output_ / "model.safetensors",
+                       .train_images = static_cast<int64_t>(dataset_.train.size()),
+                       .validation_images = count,
+                       .threshold = bundle.threshold,
+                       .seconds = seconds_before_};
+    save_bundle(result.model, bundle);
+    return result;
+  }
+
+  std::map<std::string, std::string> provenance() const {
+    std::map<std::string, std::string> provenance = {
+        {"made_by", std::string("efficientad ") + version()},
+        {"device", describe_device(device_)},
+        {"precision", precision_},
+        {"layout", dataset_.layout},
+        {"category", dataset_.category},
+        {"train_images", std::to_string(dataset_.train.size())},
+        {"validation_images",
+         fmt::format("{} ({})", dataset_.validation.size(), validation_source_)},
+        {"penalty", images_->penalty_description()},
+        {"teacher.weights", inputs_.at("the teacher's weights")}};
+    for (const auto& [key, value] : teacher_metadata_) {
+      if (key != "format" && key != "format_version") provenance["teacher." + key] = value;
+    }
+    return provenance;
+  }
+
+  const TrainOptions options_;
+  const torch::Device device_;
+  const std::function<void(const TrainProgress&)>& progress_;
+  const std::string precision_;
+  const fs::path output_;
+  Dataset dataset_;
+  std::string validation_source_;
+  const std::map<std::string, std::string> teacher_metadata_;
+  std::unique_ptr<TrainingImages> images_;
+  std::map<std::string, std::string> inputs_;
+  DetectorNetworks networks_;
+  NamedTensors parameters_;
+  NamedTensors averages_;
+  std::unique_ptr<Optimizer> optimizer_;
+  int64_t step_ = 0;
+  double seconds_before_ = 0;
+  Clock::time_point start_;
+  Clock::time_point last_save_;
+};
+
+}  // namespace
+
+void check_train_options(const TrainOptions& options) {
+  check_options(options);
+  require_usage(!(options.resume && options.overwrite),
+                "resume and overwrite contradict each other: give one of them");
+  require_usage(options.penalty || options.penalty_images.empty(),
+                "penalty_images is given, but penalty is off");
+  require_usage(options.quantile_a < options.quantile_b,
+                "quantile_a is {}, but must be below quantile_b, which is {}", options.quantile_a,
+                options.quantile_b);
+  const auto [height, width] = options.image_hw();
+  require_usage(width >= 64, "image_width is {}, but must be at least 64", width);
+  require_usage(options.autoencoder_input != "full" ||
+                    (height >= kAutoencoderSide && width >= kAutoencoderSide),
+                "autoencoder_input full needs images of at least {} px, but they are {}x{}; use "
+                "fixed",
+                kAutoencoderSide, height, width);
+  if (options.crop_size == 0) return;
+  require_usage(!options.padding,
+                "crop_size needs padding off: with padding, a crop's output is no part of the "
+                "image's output");
+  require_usage(options.crop_size >= 64 && options.crop_size <= std::min(height, width),
+                "crop_size is {}, but must be 0 or from 64 to the image's smaller side, {}",
+                options.crop_size, std::min(height, width));
+}
+
+TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
+                           torch::Device device,
+                           const std::function<void(const TrainProgress&)>& progress) {
+  check_train_options(options);
+  const fs::path output = options.output;
+  const bool has_checkpoint = fs::exists(output / "checkpoint.safetensors");
+  if (options.resume) {
+    require(has_checkpoint, "{}: has no checkpoint.safetensors to resume from", output.string());
+  } else if (!options.overwrite) {
+    for (const char* name : {"model.safetensors", "checkpoint.safetensors"}) {
+      require(!fs::exists(output / name),
+              "{}: already holds {}; give another output folder, --resume to go on, or --overwrite "
+              "to begin anew",
+              output.string(), name);
+    }
+  }
+  Run run(options, teacher, device, progress);
+  make_folder(output);
+  return run.run();
+}
+
+}  // namespace efficientad

@@ -1,0 +1,173 @@
+#include "efficientad/train/training_images.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "efficientad/core/error.h"
+#include "efficientad/core/random.h"
+#include "efficientad/data/color_jitter.h"
+#include "efficientad/data/dead_leaves.h"
+#include "efficientad/data/image.h"
+#include "efficientad/data/resize.h"
+#include "efficientad/nn/imagenet.h"
+
+namespace efficientad {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// Streams of random numbers (see Rng).
+constexpr uint64_t kOrder = 101;
+constexpr uint64_t kJitter = 102;
+constexpr uint64_t kPenalty = 103;
+constexpr uint64_t kCrop = 104;
+constexpr uint64_t kDeadLeaves = 105;
+
+/// Different procedural penalty images: enough that none is seen often, few enough to be kept.
+constexpr int64_t kDeadLeavesImages = 1000;
+
+/// Keys of penalty images in the cache; training images have their index.
+constexpr uint64_t kPenaltyKey = 1ULL << 62;
+
+constexpr int64_t kStride = 4;
+
+/// A random multiple of 4 px at which a crop of `crop` of `side` px begins.
+int64_t draw_corner(Rng& rng, int64_t side, int64_t crop) {
+  return kStride * rng.below((side - crop) / kStride + 1);
+}
+
+}  // namespace
+
+torch::Tensor ImageCache::get(uint64_t key, const std::function<torch::Tensor()>& make) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = images_.find(key);
+    if (found != images_.end()) return found->second;
+  }
+  torch::Tensor image = make();
+  const std::lock_guard lock(mutex_);
+  const auto bytes = static_cast<int64_t>(image.nbytes());
+  if (bytes <= budget_bytes_ && images_.emplace(key, image).second) budget_bytes_ -= bytes;
+  return image;
+}
+
+torch::Tensor read_resized(const fs::path& path, std::array<int64_t, 2> size_hw) {
+  return resize_pil_bilinear(read_image(path), size_hw);
+}
+
+TrainingImages::TrainingImages(const TrainOptions& options, std::vector<fs::path> train_images)
+    : options_(options),
+      image_hw_(options.image_hw()),
+      train_images_(std::move(train_images)),
+      cache_(options.cache_mb << 20) {
+  if (!options.penalty) return;
+  if (options.penalty_images.empty()) {
+    penalty_count_ = kDeadLeavesImages;
+    penalty_description_ = "dead leaves";
+    return;
+  }
+  penalty_images_ = list_images(options.penalty_images, /*recursive=*/true);
+  require(!penalty_images_.empty(), "{}: the folder of penalty images has no images",
+          options.penalty_images);
+  penalty_count_ = static_cast<int64_t>(penalty_images_.size());
+  const fs::path folder = fs::absolute(options.penalty_images).lexically_normal();
+  penalty_description_ = fmt::format(
+      "images: {} from {}", penalty_count_,
+      (folder.has_filename() ? folder.filename() : folder.parent_path().filename()).string());
+}
+
+torch::Tensor TrainingImages::train_image(int64_t index) {
+  return cache_.get(static_cast<uint64_t>(index), [&] {
+    return read_resized(train_images_[static_cast<size_t>(index)], image_hw_);
+  });
+}
+
+torch::Tensor TrainingImages::penalty_image(int64_t index) {
+  return cache_.get(kPenaltyKey + static_cast<uint64_t>(index), [&] {
+    const auto [height, width] = image_hw_;
+    torch::Tensor large;
+    if (penalty_images_.empty()) {
+      large = dead_leaves_image(std::max(height, width),
+                                mix64(static_cast<uint64_t>(options_.seed), kDeadLeaves, 0),
+                                static_cast<uint64_t>(index));
+    } else {
+      large = read_resized(penalty_images_[static_cast<size_t>(index)], {2 * height, 2 * width});
+    }
+    return large.narrow(0, (large.size(0) - height) / 2, height)
+        .narrow(1, (large.size(1) - width) / 2, width)
+        .clone(torch::MemoryFormat::Contiguous);
+  });
+}
+
+TrainingImages::Drawn TrainingImages::draw(int64_t step) {
+  const auto seed = static_cast<uint64_t>(options_.seed);
+  Drawn drawn;
+  for (int64_t i = 0; i < options_.batch_size; ++i) {
+    const int64_t item = step * options_.batch_size + i;
+    std::vector<int64_t> order(train_images_.size());
+    for (size_t k = 0; k < order.size(); ++k) order[k] = static_cast<int64_t>(k);
+    Rng(seed, kOrder, static_cast<uint64_t>(item / size())).shuffle(order);
+    drawn.images.push_back(train_image(order[static_cast<size_t>(item % size())]));
+    if (penalty_count_ > 0) {
+      drawn.penalty.push_back(penalty_image(
+          Rng(seed, kPenalty, static_cast<uint64_t>(2 * item)).below(penalty_count_)));
+    }
+  }
+  return drawn;
+}
+
+TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Device device) const {
+  const auto seed = static_cast<uint64_t>(options_.seed);
+  const auto [height, width] = image_hw_;
+  const int64_t crop_height = options_.crop_size > 0 ? options_.crop_size : height;
+  const int64_t crop_width = options_.crop_size > 0 ? options_.crop_size : width;
+  TrainBatch batch;
+  std::vector<torch::Tensor> images;
+  std::vector<torch::Tensor> jittered;
+  std::vector<torch::Tensor> penalty;
+  for (size_t i = 0; i < drawn.images.size(); ++i) {
+    const auto item = static_cast<uint64_t>(step * options_.batch_size + static_cast<int64_t>(i));
+    Rng crop_rng(seed, kCrop, item);
+    const auto crop = [&](const torch::Tensor& image) {
+      const int64_t y = draw_corner(crop_rng, height, crop_height);
+      const int64_t x = draw_corner(crop_rng, width, crop_width);
+      return image.narrow(1, y, crop_height).narrow(2, x, crop_width);
+    };
+    const torch::Tensor image = to_float_chw(drawn.images[i]);
+    images.push_back(crop(image));
+
+    Rng jitter_rng(seed, kJitter, item);
+    const double factor = jitter_rng.uniform(1 - options_.jitter, 1 + options_.jitter);
+    switch (jitter_rng.below(3)) {
+      case 0:
+        jittered.push_back(adjust_brightness(image, factor));
+        break;
+      case 1:
+        jittered.push_back(adjust_contrast(image, factor));
+        break;
+      default:
+        jittered.push_back(adjust_saturation(image, factor));
+    }
+    const int64_t jittered_y = draw_corner(crop_rng, height, crop_height);
+    batch.jittered_corners.push_back({jittered_y, draw_corner(crop_rng, width, crop_width)});
+
+    if (!drawn.penalty.empty()) {
+      const bool grey = Rng(seed, kPenalty, 2 * item + 1).chance(options_.penalty_grey);
+      const torch::Tensor other = to_float_chw(drawn.penalty[i]);
+      penalty.push_back(crop(grey ? to_grey(other) : other));
+    }
+  }
+  const auto finish = [&](const std::vector<torch::Tensor>& parts) {
+    return imagenet_normalize(torch::stack(parts).to(device))
+        .contiguous(torch::MemoryFormat::ChannelsLast);
+  };
+  batch.images = finish(images);
+  batch.jittered = finish(jittered);
+  if (!penalty.empty()) batch.penalty = finish(penalty);
+  return batch;
+}
+
+}  // namespace efficientad
