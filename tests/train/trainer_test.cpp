@@ -1,0 +1,328 @@
+#include "efficientad/train/trainer.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "efficientad/core/file.h"
+#include "efficientad/core/interrupt.h"
+#include "efficientad/data/image.h"
+#include "efficientad/train/checkpoint.h"
+#include "efficientad/train/training_images.h"
+#include "support/expect_error.h"
+#include "support/near.h"
+#include "support/temp_dir.h"
+
+namespace efficientad {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A folder of small normal images, options for a run of a few steps, and a teacher.
+class TrainerTest : public testing::Test {
+ protected:
+  TrainerTest() {
+    torch::manual_seed(5);
+    for (int i = 0; i < 5; ++i) {
+      const auto image = torch::randint(0, 256, {70, 80, 3}).to(torch::kUInt8);
+      write_image(dir_.path / "data" / "normal" / fmt::format("{}.png", i), image);
+    }
+    options_.dataset = "folder";
+    options_.data = (dir_.path / "data").string();
+    options_.output = (dir_.path / "first").string();
+    options_.image_size = 64;
+    options_.steps = 4;
+    options_.checkpoint_minutes = 1000;
+    options_.validation_fraction = 0.4;
+    options_.threads = 2;
+  }
+
+  void TearDown() override { request_interrupt(false); }
+
+  TrainResult train(const TrainOptions& options, int64_t interrupt_after = -1) {
+    request_interrupt(false);
+    return train_detector(options, random_teacher("small", options.padding, 1), torch::kCPU,
+                          [&](const TrainProgress& now) {
+                            stages_.push_back(now.stage);
+                            if (now.stage == "train" && now.done == interrupt_after) {
+                              request_interrupt(true);
+                            }
+                          });
+  }
+
+  TrainOptions options_to(const std::string& output) const {
+    TrainOptions options = options_;
+    options.output = (dir_.path / output).string();
+    return options;
+  }
+
+  std::string bytes(const std::string& output, const char* name = "model.safetensors") const {
+    return read_file(dir_.path / output / name);
+  }
+
+  void expect_resumed_equals_uninterrupted() {
+    train(options_to("whole"));
+    EXPECT_ERROR(train(options_to("parts"), 2), Interrupted, "interrupted after step 2 of 4");
+    EXPECT_FALSE(fs::exists(dir_.path / "parts" / "model.safetensors"));
+    TrainOptions rest = options_to("parts");
+    rest.resume = true;
+    train(rest);
+    EXPECT_EQ(bytes("parts"), bytes("whole"));
+  }
+
+  TempDir dir_;
+  TrainOptions options_;
+  std::vector<std::string> stages_;
+};
+
+TEST_F(TrainerTest, WritesModelOptionsAndLog) {
+  const TrainResult result = train(options_);
+  EXPECT_EQ(result.train_images, 3);
+  EXPECT_EQ(result.validation_images, 2);
+  const ModelBundle bundle = load_bundle(result.model);
+  EXPECT_EQ(bundle.threshold, result.threshold);
+  EXPECT_EQ(bundle.image_hw, (std::array<int64_t, 2>{64, 64}));
+  EXPECT_EQ(bundle.options.at("steps"), 4);
+  EXPECT_EQ(bundle.provenance.at("penalty"), "dead leaves");
+  EXPECT_EQ(bundle.provenance.at("train_images"), "3");
+  EXPECT_EQ(bundle.provenance.at("teacher.backbone"), "none: random weights, seed 1");
+
+  const std::string log = bytes("first", "train_log.csv");
+  EXPECT_EQ(log.rfind("step,seconds,loss_hard,loss_penalty,loss_ae,loss_stae,learning_rate\n1,", 0),
+            0U);
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 5);
+
+  TrainOptions again;
+  options_from_json(read_json(dir_.path / "first" / "options.json"), "options.json", again);
+  EXPECT_EQ(options_to_json(again), options_to_json(options_));
+  EXPECT_EQ(std::count(stages_.begin(), stages_.end(), "statistics"), 3);
+  EXPECT_EQ(std::count(stages_.begin(), stages_.end(), "train"), 4);
+  EXPECT_EQ(std::count(stages_.begin(), stages_.end(), "calibrate"), 2);
+}
+
+TEST_F(TrainerTest, TeacherStatisticsAreOverTheTrainingImages) {
+  const TrainResult result = train(options_);
+  const ModelBundle bundle = load_bundle(result.model);
+  TrainOptions options = options_to("other");
+  options.seed = 1;
+  options.steps = 1;
+  const ModelBundle other = load_bundle(train(options).model);
+  // Another seed holds out other images.
+  EXPECT_FALSE(torch::equal(bundle.teacher_mean, other.teacher_mean));
+}
+
+TEST_F(TrainerTest, SameSeedSameBytes) {
+  train(options_);
+  train(options_to("second"));
+  EXPECT_EQ(bytes("first"), bytes("second"));
+  TrainOptions options = options_to("third");
+  options.workers = 3;
+  options.cache_mb = 0;
+  train(options);
+  EXPECT_EQ(bytes("first"), bytes("third"));
+  options = options_to("fourth");
+  options.seed = 1;
+  train(options);
+  EXPECT_NE(bytes("first"), bytes("fourth"));
+}
+
+TEST_F(TrainerTest, ResumedEqualsUninterrupted) { expect_resumed_equals_uninterrupted(); }
+
+TEST_F(TrainerTest, ResumedEqualsUninterruptedWithEveryExtra) {
+  options_.image_size = 72;
+  options_.image_width = 80;
+  options_.crop_size = 64;
+  options_.batch_size = 2;
+  options_.optimizer = "muon";
+  options_.schedule = "cosine";
+  options_.warmup_fraction = 0.25;
+  options_.ema_decay = 0.99;
+  options_.precision = "bf16";
+  expect_resumed_equals_uninterrupted();
+}
+
+TEST_F(TrainerTest, LogIsCutToTheCheckpoint) {
+  EXPECT_ERROR(train(options_, 2), Interrupted, "--resume");
+  const fs::path log = dir_.path / "first" / "train_log.csv";
+  write_file(log, read_file(log) + "3,9.0,1,1,1,1,1\n4,9");
+  TrainOptions rest = options_;
+  rest.resume = true;
+  train(rest);
+  const std::string text = read_file(log);
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 5);
+  EXPECT_EQ(text.find("9.0,1,1"), std::string::npos);
+}
+
+TEST_F(TrainerTest, ResumeNeedsTheSameRun) {
+  EXPECT_ERROR(train(options_, 2), Interrupted, "--resume");
+  TrainOptions rest = options_;
+  rest.resume = true;
+  rest.learning_rate = 1e-3;
+  EXPECT_ERROR(train(rest), UsageError, "learning_rate was 0.0001, but now is 0.001");
+  rest = options_;
+  rest.resume = true;
+  fs::remove(dir_.path / "data" / "normal" / "4.png");
+  EXPECT_ERROR(train(rest), UsageError, "set was");
+  rest.output = (dir_.path / "nowhere").string();
+  EXPECT_ERROR(train(rest), Error, "no checkpoint.safetensors to resume from");
+  EXPECT_FALSE(fs::exists(dir_.path / "nowhere"));
+}
+
+TEST_F(TrainerTest, DamagedCheckpointIsRefused) {
+  EXPECT_ERROR(train(options_, 2), Interrupted, "--resume");
+  const fs::path path = dir_.path / "first" / "checkpoint.safetensors";
+  const std::string whole = read_file(path);
+  write_file(path, whole.substr(0, whole.size() / 2));
+  TrainOptions rest = options_;
+  rest.resume = true;
+  EXPECT_ERROR(train(rest), Error, "checkpoint.safetensors");
+}
+
+TEST_F(TrainerTest, ResumeOfAFinishedRunWritesTheModelAnew) {
+  train(options_);
+  const std::string before = bytes("first");
+  fs::remove(dir_.path / "first" / "model.safetensors");
+  TrainOptions rest = options_;
+  rest.resume = true;
+  train(rest);
+  EXPECT_EQ(bytes("first"), before);
+}
+
+TEST_F(TrainerTest, AnOutputInUseIsNotTouched) {
+  options_.steps = 1;
+  train(options_);
+  const std::string log = bytes("first", "train_log.csv");
+  options_.seed = 1;
+  EXPECT_ERROR(train(options_), Error, "already holds model.safetensors");
+  EXPECT_EQ(bytes("first", "train_log.csv"), log);
+  const std::string before = bytes("first");
+  options_.overwrite = true;
+  train(options_);
+  EXPECT_NE(bytes("first"), before);
+}
+
+TEST_F(TrainerTest, LossThatIsNotFiniteStopsTheRun) {
+  options_.learning_rate = 10;
+  options_.steps = 50;
+  options_.penalty = false;
+  EXPECT_ERROR(train(options_), Error, "the loss is not finite at step");
+  EXPECT_FALSE(fs::exists(dir_.path / "first" / "model.safetensors"));
+}
+
+TEST_F(TrainerTest, PenaltyImagesOfAFolder) {
+  write_image(dir_.path / "photos" / "a" / "0.png", torch::full({90, 60, 3}, 9, torch::kUInt8));
+  write_image(dir_.path / "photos" / "1.png", torch::full({90, 60, 3}, 200, torch::kUInt8));
+  options_.penalty_images = (dir_.path / "photos").string() + "/";
+  options_.steps = 1;
+  EXPECT_EQ(load_bundle(train(options_).model).provenance.at("penalty"), "images: 2 from photos");
+  options_ = options_to("none");
+  options_.penalty_images = (dir_.path / "data" / "empty").string();
+  fs::create_directory(options_.penalty_images);
+  EXPECT_ERROR(train(options_), Error, "has no images");
+  EXPECT_FALSE(fs::exists(dir_.path / "none"));
+}
+
+TEST_F(TrainerTest, MissingDataIsAnErrorBeforeAnythingIsWritten) {
+  options_.data = (dir_.path / "nowhere").string();
+  EXPECT_ERROR(train(options_), Error, "nowhere");
+  EXPECT_FALSE(fs::exists(options_.output));
+}
+
+TEST_F(TrainerTest, OptionsThatCannotBe) {
+  const auto expect_refused = [&](auto change, const char* message) {
+    TrainOptions options = options_;
+    change(options);
+    EXPECT_ERROR(check_train_options(options), UsageError, message);
+  };
+  check_train_options(options_);
+  expect_refused([](auto& o) { o.crop_size = 64, o.padding = true; }, "needs padding off");
+  expect_refused([](auto& o) { o.crop_size = 68; }, "crop_size is 68");
+  expect_refused([](auto& o) { o.crop_size = 32; }, "crop_size is 32");
+  expect_refused([](auto& o) { o.autoencoder_input = "full"; }, "at least 256 px");
+  expect_refused([](auto& o) { o.image_width = 32; }, "image_width is 32");
+  expect_refused([](auto& o) { o.resume = o.overwrite = true; }, "contradict");
+  expect_refused([](auto& o) { o.penalty = false, o.penalty_images = "x"; }, "penalty is off");
+  expect_refused([](auto& o) { o.quantile_a = 0.999; }, "quantile_b");
+  expect_refused([](auto& o) { o.steps = 0; }, "steps is 0");
+  expect_refused([](auto& o) { o.optimizer = "sgd"; }, "optimizer is \"sgd\"");
+  expect_refused([](auto& o) { o.data.clear(); }, "data is missing");
+}
+
+TEST(TrainOptions, EveryHyperParameterSaysWhereItComesFrom) {
+  TrainOptions options;
+  options.visit([](const std::string& name, const auto& field, const OptionInfo& info) {
+    EXPECT_FALSE(info.help.empty()) << name;
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, double>) {
+      const bool is_hyper_parameter = name != "checkpoint_minutes";
+      EXPECT_EQ(info.source.empty(), !is_hyper_parameter) << name;
+    }
+  });
+}
+
+TEST(TrainOptions, PaperConfigsAreTheDefaults) {
+  for (const std::string size : {"small", "medium"}) {
+    const std::string path =
+        std::string(EFFICIENTAD_SOURCE_DIR) + "/configs/train_paper_" + size + ".json";
+    TrainOptions options;
+    options_from_json(read_json(path), path, options);
+    TrainOptions expected;
+    expected.model_size = size;
+    EXPECT_EQ(options_to_json(options), options_to_json(expected));
+  }
+  const std::string fast = std::string(EFFICIENTAD_SOURCE_DIR) + "/configs/train_fast.json";
+  TrainOptions options;
+  options_from_json(read_json(fast), fast, options);
+  options.data = options.output = "somewhere";
+  check_train_options(options);
+}
+
+TEST_F(TrainerTest, EachEpochHasEveryImage) {
+  options_.penalty = false;
+  const fs::path folder = dir_.path / "data" / "normal";
+  TrainingImages images(options_, list_images(folder));
+  for (int64_t epoch = 0; epoch < 2; ++epoch) {
+    torch::Tensor sum = torch::zeros({64, 64, 3}, torch::kInt64);
+    torch::Tensor expected = torch::zeros({64, 64, 3}, torch::kInt64);
+    for (int64_t i = 0; i < 5; ++i) {
+      sum += images.draw(5 * epoch + i).images[0];
+      expected += images.train_image(i);
+    }
+    expect_same_bits(sum, expected);
+  }
+}
+
+TEST_F(TrainerTest, DrawnStepsDependOnTheStepOnly) {
+  options_.image_size = 96;
+  options_.crop_size = 64;
+  TrainingImages images(options_, list_images(dir_.path / "data" / "normal"));
+  const TrainBatch third = images.prepare(images.draw(3), 3, torch::kCPU);
+  images.draw(4);
+  TrainingImages anew(options_, list_images(dir_.path / "data" / "normal"));
+  const TrainBatch again = anew.prepare(anew.draw(3), 3, torch::kCPU);
+  expect_same_bits(again.images, third.images);
+  expect_same_bits(again.jittered, third.jittered);
+  expect_same_bits(again.penalty, third.penalty);
+  EXPECT_EQ(again.jittered_corners, third.jittered_corners);
+  EXPECT_EQ(third.images.sizes(), (std::vector<int64_t>{1, 3, 64, 64}));
+  EXPECT_EQ(third.jittered.sizes(), (std::vector<int64_t>{1, 3, 96, 96}));
+  EXPECT_EQ(third.jittered_corners[0][0] % 4, 0);
+}
+
+TEST(ImageCache, StopsAtItsBudget) {
+  ImageCache cache(/*budget_bytes=*/100);
+  int made = 0;
+  const auto make = [&] {
+    ++made;
+    return torch::full({60}, made, torch::kUInt8);
+  };
+  EXPECT_EQ(cache.get(1, make)[0].item<int>(), 1);
+  EXPECT_EQ(cache.get(2, make)[0].item<int>(), 2);
+  EXPECT_EQ(cache.get(1, make)[0].item<int>(), 1);
+  EXPECT_EQ(cache.get(2, make)[0].item<int>(), 3);
+}
+
+}  // namespace
+}  // namespace efficientad

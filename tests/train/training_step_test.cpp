@@ -1,0 +1,127 @@
+#include "efficientad/train/training_step.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "support/near.h"
+
+namespace efficientad {
+namespace {
+
+DetectorNetworks make_networks() {
+  DetectorNetworks networks = {.teacher = Pdn(PdnOptions{}),
+                               .student = Pdn(PdnOptions{.out_channels = 768}),
+                               .autoencoder = Autoencoder(),
+                               .teacher_mean = torch::rand({1, 384, 1, 1}) * 0.1,
+                               .teacher_std = torch::rand({1, 384, 1, 1}) + 0.5};
+  // Without dropout, so that two computations can be compared.
+  networks.autoencoder->eval();
+  return networks;
+}
+
+torch::Tensor window(const torch::Tensor& whole, int64_t item, int64_t y, int64_t x, int64_t size) {
+  return whole.narrow(0, item, 1).narrow(2, y, size).narrow(3, x, size);
+}
+
+TEST(TrainingStep, CropsGiveTheWindowsOfTheWholeImages) {
+  DetectorNetworks nets = make_networks();
+  const torch::Tensor whole = torch::randn({2, 3, 96, 104});
+  const torch::Tensor jittered = torch::randn({2, 3, 96, 104});
+  const torch::Tensor penalty = torch::randn({2, 3, 96, 104});
+  constexpr int64_t kCrop = 64;
+  constexpr int64_t kOut = 8;
+  const TrainBatch batch = {
+      .images = torch::cat({window(whole, 0, 4, 40, kCrop), window(whole, 1, 32, 0, kCrop)}),
+      .jittered = jittered,
+      .jittered_corners = {{8, 12}, {0, 36}},
+      .penalty = torch::cat({window(penalty, 0, 0, 0, kCrop), window(penalty, 1, 32, 40, kCrop)})};
+  const Losses losses = training_losses(nets, batch, /*hard_quantile=*/0.9, "fp32");
+
+  const torch::NoGradGuard no_grad;
+  const auto teacher = [&](const torch::Tensor& images) {
+    return normalize_teacher(nets.teacher->forward(images), nets.teacher_mean, nets.teacher_std);
+  };
+  const auto pair = [&](const torch::Tensor& maps, int64_t y0, int64_t x0, int64_t y1, int64_t x1) {
+    return torch::cat({window(maps, 0, y0, x0, kOut), window(maps, 1, y1, x1, kOut)});
+  };
+  const torch::Tensor difference =
+      (teacher(whole) - nets.student->forward(whole).narrow(1, 0, 384)).square();
+  const torch::Tensor hard = hard_feature_loss(pair(difference, 1, 10, 8, 0), 0.9);
+  const torch::Tensor of_penalty =
+      pair(nets.student->forward(penalty).narrow(1, 0, 384), 0, 0, 8, 10).square().mean();
+  const torch::Tensor autoencoder =
+      pair(run_autoencoder(nets.autoencoder, "fixed", false, jittered), 2, 3, 0, 9);
+  const torch::Tensor of_autoencoder =
+      (pair(teacher(jittered), 2, 3, 0, 9) - autoencoder).square().mean();
+  const torch::Tensor of_student =
+      (pair(nets.student->forward(jittered).narrow(1, 384, 384), 2, 3, 0, 9) - autoencoder)
+          .square()
+          .mean();
+  // float32 sums in another order.
+  expect_near(losses.hard, hard, 1e-4, 0);
+  expect_near(losses.penalty, of_penalty, 1e-4, 0);
+  expect_near(losses.autoencoder, of_autoencoder, 1e-4, 0);
+  expect_near(losses.student_autoencoder, of_student, 1e-4, 0);
+}
+
+TEST(TrainingStep, GradientsReachStudentAndAutoencoderOnly) {
+  DetectorNetworks nets = make_networks();
+  const TrainBatch batch = {.images = torch::randn({1, 3, 64, 64}),
+                            .jittered = torch::randn({1, 3, 64, 64}),
+                            .jittered_corners = {{0, 0}},
+                            .penalty = {}};
+  const auto has_gradient = [](torch::nn::Module& module) {
+    bool any = false;
+    for (auto& parameter : module.parameters()) {
+      any = any || (parameter.grad().defined() && parameter.grad().abs().max().item<double>() > 0);
+      parameter.mutable_grad().reset();
+    }
+    return any;
+  };
+  const auto backward = [&](torch::Tensor Losses::*term) {
+    (training_losses(nets, batch, 0.999, "fp32").*term).backward();
+  };
+  backward(&Losses::hard);
+  EXPECT_TRUE(has_gradient(*nets.student));
+  EXPECT_FALSE(has_gradient(*nets.autoencoder));
+  backward(&Losses::autoencoder);
+  EXPECT_FALSE(has_gradient(*nets.student));
+  EXPECT_TRUE(has_gradient(*nets.autoencoder));
+  backward(&Losses::student_autoencoder);
+  EXPECT_TRUE(has_gradient(*nets.student));
+  EXPECT_TRUE(has_gradient(*nets.autoencoder));
+  EXPECT_FALSE(has_gradient(*nets.teacher));
+  EXPECT_EQ(training_losses(nets, batch, 0.999, "fp32").penalty.item<double>(), 0);
+}
+
+TEST(TrainingStep, Bfloat16IsClose) {
+  const DetectorNetworks nets = make_networks();
+  const TrainBatch batch = {.images = torch::randn({1, 3, 64, 64}),
+                            .jittered = torch::randn({1, 3, 64, 64}),
+                            .jittered_corners = {{0, 0}},
+                            .penalty = torch::randn({1, 3, 64, 64})};
+  const Losses exact = training_losses(nets, batch, 0.999, "fp32");
+  const Losses rounded = training_losses(nets, batch, 0.999, "bf16");
+  EXPECT_EQ(rounded.hard.scalar_type(), torch::kFloat32);
+  // bfloat16 has 8 significant bits; four layers of it.
+  expect_near(rounded.hard, exact.hard, 0.05, 0);
+  expect_near(rounded.penalty, exact.penalty, 0.05, 0);
+  expect_near(rounded.autoencoder, exact.autoencoder, 0.05, 0);
+  expect_near(rounded.student_autoencoder, exact.student_autoencoder, 0.05, 0);
+}
+
+TEST(TrainingStep, AStudentThatIsNotFiniteShowsInTheLoss) {
+  DetectorNetworks nets = make_networks();
+  {
+    const torch::NoGradGuard no_grad;
+    nets.student->parameters()[0].fill_(NAN);
+  }
+  const TrainBatch batch = {.images = torch::randn({1, 3, 64, 64}),
+                            .jittered = torch::randn({1, 3, 64, 64}),
+                            .jittered_corners = {{0, 0}},
+                            .penalty = {}};
+  EXPECT_FALSE(std::isfinite(training_losses(nets, batch, 0.999, "fp32").hard.item<double>()));
+}
+
+}  // namespace
+}  // namespace efficientad
