@@ -63,12 +63,17 @@ CommonFlags parse_options(const Arguments& arguments, const std::string& descrip
       help += "}";
     }
     if constexpr (std::is_same_v<T, bool>) {
-      app.add_flag(flag + ",!--no-" + internal::flag_name(name), field,
-                   help + (field ? " [on]" : " [off]"));
+      // The switch that would change the default is shown, the other is understood too.
+      auto* on = app.add_flag_callback(
+          flag, [&field] { field = true; }, help);
+      auto* off = app.add_flag_callback(
+          "--no-" + internal::flag_name(name), [&field] { field = false; }, "not: " + help);
+      (field ? on : off)->group("");
     } else {
-      auto* option = app.add_option(info.positional ? internal::flag_name(name) + "," + flag : flag,
-                                    field, help);
+      auto* option =
+          app.add_option(info.positional ? internal::flag_name(name) : flag, field, help);
       option->capture_default_str();
+      if constexpr (!std::is_same_v<T, std::vector<std::string>>) option->take_last();
     }
   });
   internal::add_common(app, common);
