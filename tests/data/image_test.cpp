@@ -268,6 +268,7 @@ TEST(image, damage_is_an_error_and_nothing_is_printed) {
   cv::randu(mat, 0, 255);
   std::string jpeg = encoded(".jpg", mat);
   jpeg.replace(jpeg.size() / 2, 40, 40, '\xfe');
+  expect_damage(jpeg, "damaged JPEG file (Corrupt JPEG data");
   jpeg.replace(jpeg.size() / 2 + 10, 2, "\xff\xd8");
   expect_damage(jpeg, "damaged JPEG file");
 
