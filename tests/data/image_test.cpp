@@ -280,6 +280,15 @@ TEST(image, damage_is_an_error_and_nothing_is_printed) {
   webp.replace(60, 200, 200, '\xff');
   expect_damage(webp, "damaged");
 
+  // A run-length encoded BMP of 4x2 px whose second row is missing.
+  const std::string palette("\x00\x00\x00\x00\xff\xff\xff\x00", 8);
+  const std::string bmp = "BM" + little_endian(64, 4) + little_endian(0, 4) + little_endian(62, 4) +
+                          little_endian(40, 4) + little_endian(4, 4) + little_endian(2, 4) +
+                          little_endian(1, 2) + little_endian(8, 2) + little_endian(1, 4) +
+                          little_endian(2, 4) + std::string(8, '\0') + little_endian(2, 4) +
+                          little_endian(2, 4) + palette;
+  expect_damage(bmp + "\x04\x01", "damaged");
+
   expect_damage("<html>not found</html>", "not a PNG, JPEG, BMP, TIFF or WebP image");
   expect_damage("", "the file is empty");
   expect_damage(
@@ -313,9 +322,9 @@ TEST(image, refuses_sizes_that_would_take_all_memory) {
 
 TEST(image, names_a_missing_file) {
   const TempDir dir;
-  EXPECT_ERROR(read_image(dir.path / "none.png"), Error, "none.png");
-  EXPECT_ERROR(read_mask(dir.path / "none.png"), Error, "none.png");
-  EXPECT_ERROR(read_image_size(dir.path / "none.png"), Error, "none.png");
+  EXPECT_ERROR(read_image(dir.path / "none.png"), Error, "none.png: no such file");
+  EXPECT_ERROR(read_mask(dir.path / "none.png"), Error, "none.png: no such file");
+  EXPECT_ERROR(read_image_size(dir.path / "none.png"), Error, "none.png: no such file");
 }
 
 TEST(image, is_read_by_several_threads_at_once) {
