@@ -13,7 +13,7 @@ namespace efficientad {
 namespace cli::internal {
 
 void add_common(CLI::App& app, CommonFlags& common) {
-  app.add_option("--config", common.config, "JSON file of options; flags go before it");
+  app.add_option("--config", common.config, "JSON file of options; flags override it");
   app.add_option("--log-level", common.log_level, "how much to log on stderr")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
       ->capture_default_str();

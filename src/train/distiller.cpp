@@ -321,7 +321,7 @@ DistillResult distill(const DistillOptions& options,
   for (const auto& item : pdn->named_parameters())
     parameters.emplace_back(item.key(), item.value());
   Optimizer optimizer(parameters, {options.optimizer, options.learning_rate, options.weight_decay,
-                                   options.muon_learning_rate});
+                                   options.muon_learning_rate, precision});
 
   nlohmann::ordered_json resolved = options_to_json(options);
   resolved["precision"] = precision;

@@ -84,13 +84,17 @@ void Optimizer::step() {
     if (!gradient.defined()) continue;
     if (!momentum.defined()) momentum = torch::zeros_like(parameter);
     momentum.lerp_(gradient, 1 - kMuonMomentum);
-    const int64_t rows = parameter.size(0);
-    const torch::Tensor direction =
-        orthogonalize(gradient.lerp(momentum, kMuonMomentum).reshape({rows, -1}));
-    const double shape = std::sqrt(
-        std::max(1.0, static_cast<double>(rows) / static_cast<double>(direction.size(1))));
-    parameter.add_(direction.reshape(parameter.sizes()),
-                   -impl_->options.muon_learning_rate * impl_->factor * shape);
+    const torch::Tensor update =
+        gradient.lerp(momentum, kMuonMomentum).reshape({parameter.size(0), -1});
+    const int64_t columns = update.size(1);
+    std::vector<torch::Tensor> directions;
+    for (const auto& block : update.split(kMuonRows)) {
+      const double shape = std::sqrt(
+          std::max(1.0, static_cast<double>(block.size(0)) / static_cast<double>(columns)));
+      directions.push_back(shape * orthogonalize(block, impl_->options.precision));
+    }
+    parameter.add_(torch::cat(directions).reshape(parameter.sizes()),
+                   -impl_->options.muon_learning_rate * impl_->factor);
   }
 }
 
@@ -132,7 +136,7 @@ void Optimizer::load_state(const std::map<std::string, torch::Tensor>& state) {
   }
 }
 
-torch::Tensor orthogonalize(const torch::Tensor& matrix) {
+torch::Tensor orthogonalize(const torch::Tensor& matrix, const std::string& precision) {
   // Coefficients of the quintic that pushes singular values towards 1 fastest (Jordan et al.).
   constexpr double kA = 3.4445;
   constexpr double kB = -4.7750;
@@ -141,11 +145,13 @@ torch::Tensor orthogonalize(const torch::Tensor& matrix) {
   const bool tall = matrix.size(0) > matrix.size(1);
   torch::Tensor x = (tall ? matrix.t() : matrix).to(torch::kFloat32).contiguous();
   x = x / (x.norm() + kTiny);
+  if (precision == "bf16") x = x.to(torch::kBFloat16);
   for (int i = 0; i < kNewtonSchulzSteps; ++i) {
     const torch::Tensor a = x.mm(x.t());
     const torch::Tensor b = torch::addmm(a, a, a, /*beta=*/kB, /*alpha=*/kC);
     x = torch::addmm(x, b, x, /*beta=*/kA, /*alpha=*/1);
   }
+  x = x.to(torch::kFloat32);
   return tall ? x.t() : x;
 }
 

@@ -188,7 +188,8 @@ class Run {
         parameters_, OptimizerOptions{.kind = options_.optimizer,
                                       .learning_rate = options_.learning_rate,
                                       .weight_decay = options_.weight_decay,
-                                      .muon_learning_rate = options_.muon_learning_rate});
+                                      .muon_learning_rate = options_.muon_learning_rate,
+                                      .precision = precision_});
   }
 
   /// Mean and deviation of the teacher's channels over all training images.

@@ -149,10 +149,10 @@ TEST(Backbone, VggCellsLieWhereTheirOffsetSays) {
   // A dot where the unpadded PDN's output j = 4 is centred: pixel 32 at half size, 64.5 here.
   torch::Tensor image = torch::zeros({1, 3, 256, 256});
   image.slice(2, 64, 66).slice(3, 64, 66).fill_(1.0);
-  const torch::Tensor map = backbone->features(image)[0].mean({0, 1});
+  const torch::Tensor map = backbone->features(image)[0].mean(torch::IntArrayRef{0, 1});
   ASSERT_EQ(map.sizes().vec(), (std::vector<int64_t>{32, 32}));
   const torch::Tensor response = map - map[31][31];
-  const torch::Tensor profile = response.sum(/*dim=*/1);
+  const torch::Tensor profile = response.sum(torch::IntArrayRef{1});
   const torch::Tensor window = profile.slice(0, 2, 15);
   const double centre = ((window * torch::arange(2, 15)).sum() / window.sum()).item<double>();
   EXPECT_NEAR(centre, 4.0 + static_cast<double>(backbone->grid_offset()), 0.15);

@@ -22,7 +22,7 @@ void expect_near(const torch::Tensor& actual, const torch::Tensor& expected, dou
 void expect_same_bits(const torch::Tensor& actual, const torch::Tensor& expected) {
   ASSERT_EQ(actual.sizes(), expected.sizes());
   ASSERT_EQ(actual.scalar_type(), expected.scalar_type());
-  const auto a = actual.detach().contiguous().view(torch::kUInt8).flatten();
-  const auto e = expected.detach().contiguous().view(torch::kUInt8).flatten();
+  const auto a = actual.detach().contiguous().flatten().view(torch::kUInt8);
+  const auto e = expected.detach().contiguous().flatten().view(torch::kUInt8);
   EXPECT_TRUE(torch::equal(a, e)) << (a != e).sum().item<int64_t>() << " bytes differ";
 }

@@ -104,6 +104,32 @@ TEST(Optimizer, MuonMovesEverySingularDirectionAlike) {
   }
 }
 
+TEST(Optimizer, MuonTreatsAWideLayerAsSeveral) {
+  const int64_t rows = 2 * kMuonRows;
+  torch::Tensor wide = torch::randn({rows, 4, 2, 2}).set_requires_grad(true);
+  torch::Tensor upper = wide.detach().narrow(0, 0, kMuonRows).clone().set_requires_grad(true);
+  const OptimizerOptions options{"muon", 0.01, 0, 0.02};
+  Optimizer whole({{"w", wide}}, options);
+  Optimizer part({{"w", upper}}, options);
+  const torch::Tensor slope = torch::randn(wide.sizes());
+  (wide * slope).sum().backward();
+  (upper * slope.narrow(0, 0, kMuonRows)).sum().backward();
+  whole.step();
+  part.step();
+  // The same matrix product on a copy of the rows.
+  expect_near(wide.detach().narrow(0, 0, kMuonRows), upper.detach(), 1e-5, 1e-6);
+}
+
+TEST(Optimizer, MuonInBfloat16IsClose) {
+  const torch::Tensor matrix = torch::randn({24, 60});
+  const torch::Tensor exact = orthogonalize(matrix);
+  const torch::Tensor rounded = orthogonalize(matrix, "bf16");
+  EXPECT_EQ(rounded.scalar_type(), torch::kFloat32);
+  // bfloat16 has eight bits; five steps add their errors.
+  EXPECT_LT(((rounded - exact).norm() / exact.norm()).item<double>(), 0.05);
+  EXPECT_FALSE(torch::equal(rounded, exact));
+}
+
 TEST(LearningRate, Schedules) {
   EXPECT_EQ(learning_rate_factor("step", 0, 0, 100), 1.0);
   EXPECT_EQ(learning_rate_factor("step", 0, 94, 100), 1.0);

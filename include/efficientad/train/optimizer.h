@@ -11,6 +11,9 @@
 
 namespace efficientad {
 
+/// Most outputs of a weight that Muon treats as one matrix.
+inline constexpr int64_t kMuonRows = 384;
+
 struct OptimizerOptions {
   /// "adam": Adam for every parameter, weight decay as L2 term of the gradient (the paper's).
   /// "muon": Muon for convolution weights, Adam (without weight decay) for the rest.
@@ -20,6 +23,8 @@ struct OptimizerOptions {
   double weight_decay = 1e-5;
   /// Muon's step size: the norm of an update's every singular direction.
   double muon_learning_rate = 0.02;
+  /// Arithmetic of Muon's matrix products, "fp32" or "bf16".
+  std::string precision = "fp32";
 };
 
 /// Adam, or Muon with Adam, with a state that can be stored as named tensors.
@@ -53,8 +58,9 @@ class Optimizer {
 };
 
 /// Muon's update direction for a gradient or momentum matrix (exposed for tests): float32
-/// [rows, columns], singular values all within about 0.7 to 1.2.
-torch::Tensor orthogonalize(const torch::Tensor& matrix);
+/// [rows, columns], singular values all within about 0.7 to 1.2. `precision` is that of the matrix
+/// products, "fp32" or "bf16".
+torch::Tensor orthogonalize(const torch::Tensor& matrix, const std::string& precision = "fp32");
 
 /// Learning rate factor at `step` of `steps`. "step": 0.1 from 95 % of the steps on (the paper's).
 /// "cosine": falls to 0 along a half cosine. "constant": 1. All rise linearly over the first
