@@ -89,7 +89,7 @@ TEST(prefetcher, can_be_left_early) {
           --alive;
           return static_cast<int>(i);
         },
-        /*threads=*/4);
+        /*threads=*/4, /*ahead=*/1000000);
     items.next();
   }
   EXPECT_EQ(alive, 0);
