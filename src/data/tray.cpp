@@ -39,7 +39,7 @@ TrayPicture render_tray(int size, TrayDefect defect, uint64_t seed, uint64_t str
   for (Patch& patch : light.patches) {
     patch.center = {uniform(rng, -0.55, 0.55), uniform(rng, -0.55, 0.55)};
     patch.radius = uniform(rng, 0.22, 0.6);
-    patch.gain = uniform(rng, -0.42, 0.42);
+    patch.gain = uniform(rng, -0.34, 0.34);
   }
   light.ambient = uniform(rng, 0.34, 0.48);
   const uint32_t dither = static_cast<uint32_t>(rng.bits());

@@ -131,7 +131,7 @@ void scratch(Field& field, const Pose& pose, Rng& rng) {
     if (line > 0) {
       for (Vec2& p : copy) p = {p.x + aside.x, p.y + aside.y};
     }
-    const float width = line == 0 ? uniform(rng, 1.3, 1.9) : uniform(rng, 0.8, 1.3);
+    const float width = line == 0 ? uniform(rng, 1.6, 2.3) : uniform(rng, 0.9, 1.4);
     along_stroke(field, pose, copy, width + 0.5f, [&](int x, int y, float d, float place) {
       const float taper = smoothstep(0.0f, 0.12f, place) * smoothstep(1.0f, 0.88f, place);
       const float rough = 0.75f + 0.25f * value_noise(place * 40.0f, 0.0f, seed);
@@ -179,11 +179,11 @@ void stain(Field& field, const Pose& pose, Rng& rng) {
                            {0.022f, 0.020f, 0.020f},  // oil
                            {0.50f, 0.40f, 0.14f}};    // glue
   const Color color = colors[rng.below(4)];
-  const float radius = uniform(rng, 10.0, 19.0);
+  const float radius = uniform(rng, 12.0, 20.0);
   const float squash = uniform(rng, 0.65, 1.0);
   const Rotation r = rotation_of(rng.uniform());
   const uint32_t seed = static_cast<uint32_t>(rng.bits());
-  const float strength = uniform(rng, 0.75, 0.95);
+  const float strength = uniform(rng, 0.86, 1.0);
   const Vec2 center = place[0];
   const float splash_turn = uniform(rng, 0.0, 1.0);
   around(field, pose, center, 2.2f * radius, [&](int x, int y, Vec2 p) {
@@ -213,7 +213,7 @@ void stain(Field& field, const Pose& pose, Rng& rng) {
 }
 
 void dent(Field& field, const Pose& pose, Rng& rng) {
-  const float radius = uniform(rng, 9.0, 14.0);
+  const float radius = uniform(rng, 10.5, 15.0);
   // On the plastic: most of a circle of points around the middle must lie there.
   const std::vector<Vec2> place = best_stroke(field, pose, 60, [&] {
     const Vec2 c = random_point(rng, 10.0f);
@@ -225,7 +225,7 @@ void dent(Field& field, const Pose& pose, Rng& rng) {
     return ring;
   });
   const Vec2 center = place[0];
-  const float depth = uniform(rng, 5.0, 8.0);
+  const float depth = uniform(rng, 6.0, 9.0);
   const float squash = uniform(rng, 0.7, 1.0);
   const Rotation r = rotation_of(rng.uniform());
   const uint32_t seed = static_cast<uint32_t>(rng.bits());
@@ -243,7 +243,7 @@ void dent(Field& field, const Pose& pose, Rng& rng) {
     const float rim = clamp01(1.0f - std::fabs(d - 1.02f) / 0.2f);
     s.height += 1.3f * rim * rim * (3.0f - 2.0f * rim);
     // Stretched plastic turns pale at the edge and shines inside.
-    s.albedo = mix(s.albedo, Color{0.55f, 0.57f, 0.58f}, 0.38f * rim * rim);
+    s.albedo = mix(s.albedo, Color{0.55f, 0.57f, 0.58f}, 0.55f * rim * rim);
     s.specular = std::max(s.specular, 0.45f * smoothstep(1.05f, 0.9f, d));
     if (d < 1.12f) field.defect_at(x, y) = 1;
   });

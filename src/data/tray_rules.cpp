@@ -21,7 +21,7 @@ Part make_part(Rng& rng, Kind kind, Compartment compartment, Vec2 position) {
   part.compartment = compartment;
   part.seed = static_cast<uint32_t>(rng.bits());
   double turn = 1.0;
-  Vec2 jitter = {2.6f, 2.6f};
+  Vec2 jitter = {2.0f, 2.0f};
   switch (kind) {
     case Kind::kNut:
     case Kind::kSquareNut:
@@ -32,25 +32,25 @@ Part make_part(Rng& rng, Kind kind, Compartment compartment, Vec2 position) {
       break;
     case Kind::kCap:
       part.color = kRed;
-      jitter = {2.4f, 2.4f};
+      jitter = {1.8f, 1.8f};
       break;
     case Kind::kPeg:
       part.color = kWood;
       part.size = 26.0f;
       turn = 0.008;
-      jitter = {3.0f, 0.5f};
+      jitter = {2.4f, 0.5f};
       break;
     case Kind::kPin:
       part.color = kSteel;
       part.size = 24.0f;
       turn = 0.008;
-      jitter = {3.0f, 0.5f};
+      jitter = {2.4f, 0.5f};
       break;
     case Kind::kScrew:
       part.color = Color{0.60f, 0.58f, 0.54f};
       part.size = 43.0f;
       turn = 0.012;
-      jitter = {3.0f, 1.8f};
+      jitter = {2.4f, 1.5f};
       break;
     case Kind::kRing:
       part.color = kRubber;
@@ -59,7 +59,7 @@ Part make_part(Rng& rng, Kind kind, Compartment compartment, Vec2 position) {
       part.color = Color{0.62f, 0.62f, 0.64f};
       part.size = 27.0f;
       turn = 0.010;
-      jitter = {3.0f, 2.0f};
+      jitter = {2.4f, 1.6f};
       break;
   }
   part.position = {position.x + uniform(rng, -jitter.x, jitter.x),

@@ -79,7 +79,7 @@ void paint_tray(Field& field, const Pose& pose, Rng& rng) {
 }
 
 void sprinkle_dust(Field& field, Rng& rng) {
-  const int64_t specks = rng.between(14, 34);
+  const int64_t specks = rng.between(12, 28);
   for (int64_t i = 0; i < specks; ++i) {
     const float cx = uniform(rng, 0.0, 1.0) * static_cast<float>(field.side);
     const float cy = uniform(rng, 0.0, 1.0) * static_cast<float>(field.side);
