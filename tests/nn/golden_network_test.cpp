@@ -25,22 +25,66 @@ void set_formula_parameters(torch::nn::Module& module, int64_t first) {
   }
 }
 
-/// Norm and sum of every parameter's gradient, the sum relative to what the norm allows it to be.
-void expect_gradients(const torch::nn::Module& module, const std::string& prefix,
-                      const nlohmann::json& expected, int64_t* compared) {
+/// What is wrong with the gradients of a module's parameters: norm, and the sum relative to what
+/// the norm allows it to be. Empty if nothing is.
+std::vector<std::string> wrong_gradients(const torch::nn::Module& module, const std::string& prefix,
+                                         const nlohmann::json& expected) {
+  std::vector<std::string> wrong;
   for (const auto& item : module.named_parameters()) {
-    const auto& want = expected.at(prefix + "." + item.key());
-    ASSERT_TRUE(item.value().grad().defined()) << item.key();
+    const std::string name = prefix + "." + item.key();
+    const auto& want = expected.at(name);
+    if (!item.value().grad().defined()) {
+      wrong.push_back(name + " has no gradient");
+      continue;
+    }
     const torch::Tensor gradient = item.value().grad().to(torch::kFloat64);
-    const double norm = want.at("norm").get<double>();
-    ASSERT_GT(norm, 0.0);
-    EXPECT_NEAR(gradient.norm().item<double>(), norm, kGradientTolerance * norm) << item.key();
+    const auto norm = want.at("norm").get<double>();
+    const auto sum = want.at("sum").get<double>();
     const double scale = norm * std::sqrt(static_cast<double>(gradient.numel()));
-    EXPECT_NEAR(gradient.sum().item<double>(), want.at("sum").get<double>(),
-                kGradientTolerance * scale)
-        << item.key();
-    ++*compared;
+    const double norm_found = gradient.norm().item<double>();
+    const double sum_found = gradient.sum().item<double>();
+    // Written so that NaN is wrong too.
+    if (!(norm > 0 && std::abs(norm_found - norm) <= kGradientTolerance * norm)) {
+      wrong.push_back(fmt::format("{}: norm {} instead of {}", name, norm_found, norm));
+    }
+    if (!(std::abs(sum_found - sum) <= kGradientTolerance * scale)) {
+      wrong.push_back(fmt::format("{}: sum {} instead of {}", name, sum_found, sum));
+    }
   }
+  return wrong;
+}
+
+/// An encoder unit whose input to ReLU is zero but for rounding.
+struct Kink {
+  torch::Tensor bias;
+  int64_t channel;
+  double value;
+};
+
+/// ReLU has no derivative at zero. A unit within float32 rounding of it is on or off depending on
+/// the order of additions, and in the encoder's last, small layers one unit changes the gradient by
+/// up to a hundredth. These are the units for which both one-sided derivatives are right. (In one
+/// of the golden cases enconv5 has a unit at 1.4e-6, in float64, of values up to 3.)
+std::vector<Kink> kinks_of(Autoencoder& autoencoder, const torch::Tensor& images) {
+  constexpr double kRounding = 2e-6;
+  torch::NoGradGuard no_grad;
+  std::vector<Kink> kinks;
+  torch::Tensor x = images;
+  const auto encoder = autoencoder->named_children()["encoder"];
+  for (int layer = 1; layer <= 5; ++layer) {
+    auto* conv =
+        encoder->named_children()["enconv" + std::to_string(layer)]->as<torch::nn::Conv2d>();
+    x = conv->forward(x);
+    if (layer >= 4) {
+      const torch::Tensor near = (x.abs() < kRounding * x.abs().max()).nonzero();
+      for (int64_t i = 0; i < near.size(0); ++i) {
+        const auto at = [&](int64_t k) { return near[i][k].item<int64_t>(); };
+        kinks.push_back({conv->bias, at(1), x[at(0)][at(1)][at(2)][at(3)].item<double>()});
+      }
+    }
+    x = torch::relu(x);
+  }
+  return kinks;
 }
 
 TEST(golden_network, OutputsLossesAndGradients) {
@@ -117,11 +161,33 @@ TEST(golden_network, OutputsLossesAndGradients) {
     expect_loss(student_autoencoder, "student_autoencoder");
 
     (hard + penalty + autoencoder_loss + student_autoencoder).backward();
-    int64_t compared = 0;
     const auto& gradients = item.at("gradient_of_total_loss");
-    expect_gradients(*student, "student", gradients, &compared);
-    expect_gradients(*autoencoder, "autoencoder", gradients, &compared);
-    EXPECT_EQ(compared, static_cast<int64_t>(gradients.size()));
+    EXPECT_EQ(student->parameters().size() + autoencoder->parameters().size(), gradients.size());
+    EXPECT_EQ(wrong_gradients(*student, "student", gradients), std::vector<std::string>());
+
+    std::vector<std::string> wrong = wrong_gradients(*autoencoder, "autoencoder", gradients);
+    const std::vector<Kink> kinks = kinks_of(autoencoder, jittered);
+    ASSERT_LE(kinks.size(), 4u);
+    for (size_t sides = 1; sides < (size_t{1} << kinks.size()) && !wrong.empty(); ++sides) {
+      // The other side of the chosen kinks, by moving a bias as little as rounding does.
+      const auto move = [&](double direction) {
+        torch::NoGradGuard no_grad;
+        for (size_t k = 0; k < kinks.size(); ++k) {
+          if ((sides >> k & 1) != 0) {
+            kinks[k].bias[kinks[k].channel] += -2 * direction * kinks[k].value;
+          }
+        }
+      };
+      move(1);
+      autoencoder->zero_grad();
+      const torch::Tensor other = autoencoder->forward(jittered, grid);
+      ((normalized_teacher(jittered) - other).square().mean() +
+       (other - student->head(student->trunk(jittered), 384, 384).detach()).square().mean())
+          .backward();
+      wrong = wrong_gradients(*autoencoder, "autoencoder", gradients);
+      move(-1);
+    }
+    EXPECT_EQ(wrong, std::vector<std::string>());
   }
 }
 
