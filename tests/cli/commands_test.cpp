@@ -205,7 +205,7 @@ TEST_F(TrainCommand, BadInputIsOneLineAndLeavesNothing) {
 
 TEST_F(TrainCommand, DistillRefusesWhatItCannotRead) {
   const std::string arguments = "distill --device cpu --images " + (dir_.path / "data").string() +
-                                " --output " + (dir_.path / "t.safetensors").string();
+                                " --held-out 2 --output " + (dir_.path / "t.safetensors").string();
   expect_error_line(run(arguments + " --backbone /nonexistent.safetensors"), 1, "/nonexistent");
   expect_error_line(run(arguments), 2, "backbone is missing");
   EXPECT_FALSE(fs::exists(dir_.path / "t.safetensors"));
