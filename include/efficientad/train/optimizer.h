@@ -32,7 +32,8 @@ struct OptimizerOptions {
 /// Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"): the
 /// Nesterov momentum (0.95) of a weight, reshaped to [out, in * kh * kw], is replaced by the
 /// nearest semi-orthogonal matrix (five quintic Newton-Schulz steps) and scaled by sqrt(max(1, rows
-/// / columns)). It needs several times fewer steps than Adam where a run is short.
+/// / columns)). A weight with more than kMuonRows outputs is treated as several layers of at most
+/// that many: the student's last layer is two, which predict the teacher and the autoencoder.
 class Optimizer {
  public:
   /// Keeps references to the parameters; their names key the state.
