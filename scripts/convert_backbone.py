@@ -93,7 +93,7 @@ def convert_vgg16():
 
 
 def classify(kind, folder, output):
-    """Class numbers by the package's network, on images resized to 256x256 as Pillow does."""
+    """Class numbers by the package's network, on images as they are (no resize that could differ)."""
     from PIL import Image
 
     network = load_efficientnet(kind)
@@ -101,7 +101,7 @@ def classify(kind, folder, output):
         writer = csv.writer(file)
         writer.writerow(["file", "class"])
         for path in sorted(pathlib.Path(folder).iterdir()):
-            image = Image.open(path).convert("RGB").resize((256, 256), Image.BILINEAR)
+            image = Image.open(path).convert("RGB")
             x = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() - 127) / 128
             writer.writerow([path.name, int(network(x).argmax())])
 

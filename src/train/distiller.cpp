@@ -54,6 +54,19 @@ struct Picture {
   torch::Tensor large_u8;
 };
 
+/// Columns of a random orthogonal matrix: float64 [channels, wanted].
+torch::Tensor random_orthogonal(int64_t channels, int64_t wanted, Rng& rng) {
+  const int64_t side = std::max(channels, wanted);
+  torch::Tensor random = torch::empty({side, side}, torch::kFloat64);
+  for (int64_t i = 0; i < random.numel(); ++i) random.data_ptr<double>()[i] = rng.normal();
+  return std::get<0>(torch::linalg_qr(random)).narrow(0, 0, channels).narrow(1, 0, wanted);
+}
+
+/// The matrix of an adaptive average pooling over channels: float64 [channels, wanted].
+torch::Tensor channel_pooling(int64_t channels, int64_t wanted) {
+  return torch::adaptive_avg_pool1d(torch::eye(channels, torch::kFloat64).unsqueeze(0), wanted)[0];
+}
+
 class Target {
  public:
   explicit Target(const DistillOptions& options, const torch::Device& device,
@@ -101,14 +114,12 @@ class Target {
         const auto& measured = statistics[p][static_cast<size_t>(m)];
         const int64_t channels = measured.mean().size(1);
         const int64_t wanted = share / maps + (m < share % maps ? 1 : 0);
-        const int64_t side = std::max(channels, wanted);
-        torch::Tensor random = torch::empty({side, side}, torch::kFloat64);
-        for (int64_t i = 0; i < random.numel(); ++i) random.data_ptr<double>()[i] = rng.normal();
-        const torch::Tensor q = std::get<0>(torch::linalg_qr(random));
-        // (x - mean) / std, then the projection, as one 1x1 convolution.
+        const torch::Tensor mix = options_.target == "average"
+                                      ? channel_pooling(channels, wanted)
+                                      : random_orthogonal(channels, wanted, rng);
+        // (x - mean) / std, then the mixing of channels, as one 1x1 convolution.
         const torch::Tensor weight =
-            q.narrow(0, 0, channels).narrow(1, 0, wanted).t().to(torch::kFloat32) /
-            measured.std().flatten().unsqueeze(0);
+            mix.t().to(torch::kFloat32) / measured.std().flatten().unsqueeze(0);
         Projection projection;
         projection.bias = -weight.mv(measured.mean().flatten()).to(device_);
         projection.weight = weight.view({wanted, channels, 1, 1}).contiguous().to(device_);
@@ -158,7 +169,13 @@ class Target {
       const Autocast autocast(precision_, device_);
       maps = part.backbone->features(x);
     }
-    for (auto& map : maps) map = map.to(torch::kFloat32);
+    for (auto& map : maps) {
+      map = map.to(torch::kFloat32);
+      if (options_.target == "average") {
+        map = torch::avg_pool2d(map, /*kernel_size=*/3, /*stride=*/1, /*padding=*/1,
+                                /*ceil_mode=*/false, /*count_include_pad=*/false);
+      }
+    }
     return maps;
   }
 
@@ -320,8 +337,11 @@ DistillResult distill(const DistillOptions& options,
   std::vector<std::pair<std::string, torch::Tensor>> parameters;
   for (const auto& item : pdn->named_parameters())
     parameters.emplace_back(item.key(), item.value());
-  Optimizer optimizer(parameters, {options.optimizer, options.learning_rate, options.weight_decay,
-                                   options.muon_learning_rate, precision});
+  Optimizer optimizer(parameters, {.kind = options.optimizer,
+                                   .learning_rate = options.learning_rate,
+                                   .weight_decay = options.weight_decay,
+                                   .muon_learning_rate = options.muon_learning_rate,
+                                   .precision = precision});
 
   nlohmann::ordered_json resolved = options_to_json(options);
   resolved["precision"] = precision;

@@ -50,7 +50,7 @@ Optimizer::Optimizer(std::vector<std::pair<std::string, torch::Tensor>> paramete
   const bool with_muon = options.kind == "muon";
   std::vector<torch::Tensor> for_adam;
   for (const auto& [name, parameter] : impl_->parameters) {
-    if (with_muon && is_convolution(parameter)) {
+    if (with_muon && is_convolution(parameter) && name.starts_with(options.muon_prefix)) {
       impl_->muon.push_back({name, parameter, {}});
     } else {
       impl_->adam_parameters.emplace_back(name, parameter);

@@ -186,6 +186,7 @@ class Run {
     }
     optimizer_ = std::make_unique<Optimizer>(
         parameters_, OptimizerOptions{.kind = options_.optimizer,
+                                      .muon_prefix = "student.",
                                       .learning_rate = options_.learning_rate,
                                       .weight_decay = options_.weight_decay,
                                       .muon_learning_rate = options_.muon_learning_rate,
@@ -449,6 +450,12 @@ void check_train_options(const TrainOptions& options) {
                 "autoencoder_input full needs images of at least {} px, but they are {}x{}; use "
                 "fixed",
                 kAutoencoderSide, height, width);
+  require_usage(options.penalty_batch_size <= options.batch_size,
+                "penalty_batch_size is {}, but must be at most batch_size, which is {}",
+                options.penalty_batch_size, options.batch_size);
+  require_usage(options.autoencoder_batch_size <= options.batch_size,
+                "autoencoder_batch_size is {}, but must be at most batch_size, which is {}",
+                options.autoencoder_batch_size, options.batch_size);
   if (options.crop_size == 0) return;
   require_usage(!options.padding,
                 "crop_size needs padding off: with padding, a crop's output is no part of the "

@@ -34,9 +34,14 @@ constexpr uint64_t kPenaltyKey = 1ULL << 62;
 
 constexpr int64_t kStride = 4;
 
-/// A random multiple of 4 px at which a crop of `crop` of `side` px begins.
+/// A random multiple of 4 px at which a crop of `crop` of `side` px begins. Drawn beyond both ends
+/// and moved back inside, so that all outputs along the side are seen about equally often (at least
+/// half as often as others); evenly drawn, the outermost would be seen far less than any.
 int64_t draw_corner(Rng& rng, int64_t side, int64_t crop) {
-  return kStride * rng.below((side - crop) / kStride + 1);
+  const int64_t last = (side - crop) / kStride;
+  // An output j of the unpadded network needs the pixels from 4 j to 4 j + 32.
+  const int64_t beyond = crop / kStride - 9;
+  return kStride * std::clamp<int64_t>(rng.below(last + 2 * beyond + 1) - beyond, 0, last);
 }
 
 }  // namespace
@@ -102,6 +107,10 @@ torch::Tensor TrainingImages::penalty_image(int64_t index) {
   });
 }
 
+int64_t TrainingImages::part_of_batch(int64_t wanted) const {
+  return wanted > 0 ? wanted : options_.batch_size;
+}
+
 TrainingImages::Drawn TrainingImages::draw(int64_t step) {
   const auto seed = static_cast<uint64_t>(options_.seed);
   Drawn drawn;
@@ -111,7 +120,7 @@ TrainingImages::Drawn TrainingImages::draw(int64_t step) {
     for (size_t k = 0; k < order.size(); ++k) order[k] = static_cast<int64_t>(k);
     Rng(seed, kOrder, static_cast<uint64_t>(item / size())).shuffle(order);
     drawn.images.push_back(train_image(order[static_cast<size_t>(item % size())]));
-    if (penalty_count_ > 0) {
+    if (penalty_count_ > 0 && i < part_of_batch(options_.penalty_batch_size)) {
       drawn.penalty.push_back(penalty_image(
           Rng(seed, kPenalty, static_cast<uint64_t>(2 * item)).below(penalty_count_)));
     }
@@ -138,6 +147,12 @@ TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Devi
     };
     const torch::Tensor image = to_float_chw(drawn.images[i]);
     images.push_back(crop(image));
+    if (i < drawn.penalty.size()) {
+      const bool grey = Rng(seed, kPenalty, 2 * item + 1).chance(options_.penalty_grey);
+      const torch::Tensor other = to_float_chw(drawn.penalty[i]);
+      penalty.push_back(crop(grey ? to_grey(other) : other));
+    }
+    if (static_cast<int64_t>(i) >= part_of_batch(options_.autoencoder_batch_size)) continue;
 
     Rng jitter_rng(seed, kJitter, item);
     const double factor = jitter_rng.uniform(1 - options_.jitter, 1 + options_.jitter);
@@ -153,12 +168,6 @@ TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Devi
     }
     const int64_t jittered_y = draw_corner(crop_rng, height, crop_height);
     batch.jittered_corners.push_back({jittered_y, draw_corner(crop_rng, width, crop_width)});
-
-    if (!drawn.penalty.empty()) {
-      const bool grey = Rng(seed, kPenalty, 2 * item + 1).chance(options_.penalty_grey);
-      const torch::Tensor other = to_float_chw(drawn.penalty[i]);
-      penalty.push_back(crop(grey ? to_grey(other) : other));
-    }
   }
   const auto finish = [&](const std::vector<torch::Tensor>& parts) {
     return imagenet_normalize(torch::stack(parts).to(device))

@@ -30,7 +30,9 @@ Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch
                        double hard_quantile, const std::string& precision) {
   // Module handles do not hand their constness on.
   DetectorNetworks nets = networks;
-  const int64_t count = batch.images.size(0);
+  const int64_t images = batch.images.size(0);
+  const int64_t penalty = batch.penalty.defined() ? batch.penalty.size(0) : 0;
+  const int64_t jittered = batch.jittered.size(0);
   const int64_t channels = nets.teacher_mean.size(1);
   const bool padding = nets.student->options().padding;
   const torch::Tensor jittered_crops =
@@ -39,6 +41,7 @@ Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch
           .contiguous(torch::MemoryFormat::ChannelsLast);
 
   torch::Tensor teacher;
+  torch::Tensor teacher_jittered;
   torch::Tensor student;
   torch::Tensor student_ae;
   torch::Tensor autoencoder;
@@ -46,36 +49,39 @@ Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch
     const Autocast autocast(precision, batch.images.device());
     {
       const torch::NoGradGuard no_grad;
-      teacher = nets.teacher->forward(torch::cat({batch.images, jittered_crops}));
+      teacher = nets.teacher->forward(batch.images);
+      teacher_jittered = nets.teacher->forward(batch.jittered);
     }
     // One pass for all images; each then needs one half of the last layer.
     std::vector<torch::Tensor> seen = {batch.images};
     if (batch.penalty.defined()) seen.push_back(batch.penalty);
     seen.push_back(jittered_crops);
     const torch::Tensor trunk = nets.student->trunk(torch::cat(seen));
-    const int64_t without_jittered = trunk.size(0) - count;
-    student = nets.student->head(trunk.narrow(0, 0, without_jittered), 0, channels);
-    student_ae = nets.student->head(trunk.narrow(0, without_jittered, count), channels, channels);
+    student = nets.student->head(trunk.narrow(0, 0, images + penalty), 0, channels);
+    student_ae =
+        nets.student->head(trunk.narrow(0, images + penalty, jittered), channels, channels);
     autoencoder =
         run_autoencoder(nets.autoencoder, nets.autoencoder_input, padding, batch.jittered);
   }
   teacher = normalize_teacher(teacher.to(torch::kFloat32), nets.teacher_mean, nets.teacher_std);
+  teacher_jittered =
+      normalize_teacher(teacher_jittered.to(torch::kFloat32), nets.teacher_mean, nets.teacher_std);
   student = student.to(torch::kFloat32);
   student_ae = student_ae.to(torch::kFloat32);
-  autoencoder = windows(autoencoder.to(torch::kFloat32), batch.jittered_corners, kStride,
-                        student.size(2), student.size(3));
+  autoencoder = autoencoder.to(torch::kFloat32);
 
   Losses losses;
-  const torch::Tensor squared_difference =
-      (teacher.narrow(0, 0, count) - student.narrow(0, 0, count)).square();
+  const torch::Tensor squared_difference = (teacher - student.narrow(0, 0, images)).square();
   const torch::Tensor sum = squared_difference.detach().sum();
   losses.hard = torch::isfinite(sum).item<bool>()
                     ? hard_feature_loss(squared_difference, hard_quantile)
                     : sum;
-  losses.penalty = batch.penalty.defined() ? student.narrow(0, count, count).square().mean()
-                                           : torch::zeros({}, sum.options());
-  losses.autoencoder = torch::mse_loss(autoencoder, teacher.narrow(0, count, count));
-  losses.student_autoencoder = torch::mse_loss(student_ae, autoencoder);
+  losses.penalty = penalty > 0 ? student.narrow(0, images, penalty).square().mean()
+                               : torch::zeros({}, sum.options());
+  losses.autoencoder = torch::mse_loss(autoencoder, teacher_jittered);
+  losses.student_autoencoder =
+      torch::mse_loss(student_ae, windows(autoencoder, batch.jittered_corners, kStride,
+                                          student_ae.size(2), student_ae.size(3)));
   return losses;
 }
 

@@ -6,6 +6,9 @@
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
 #include "efficientad/data/image.h"
+#include "efficientad/data/resize.h"
+#include "efficientad/nn/imagenet.h"
+#include "efficientad/train/feature_cache.h"
 #include "support/expect_error.h"
 #include "support/near.h"
 #include "support/temp_dir.h"
@@ -127,6 +130,42 @@ TEST_F(Distiller, PatchTargetOfThePaper) {
   options_.target = "patch";
   options_.steps = 2;
   EXPECT_NO_THROW(distill(options_, ignore));
+}
+
+TEST_F(Distiller, AverageTargetIsTheSmoothedChannels) {
+  options_.target = "average";
+  options_.steps = 1;
+  options_.flip = false;
+  options_.grey_probability = 0;
+  options_.keep_cache = true;
+  options_.cache = (dir_.path / "cache").string();
+  distill(options_, ignore);
+  constexpr int64_t kGrid = 56;
+  const FeatureCache cache(dir_.path / "cache", read_file(dir_.path / "cache" / "features.key"),
+                           kDistillSide, kGrid, 384);
+  ASSERT_EQ(cache.size(), 6);
+  const torch::Tensor target = cache.target(0, 0, 0, kGrid, kGrid).to(torch::kFloat64);
+  const torch::Tensor seen = cache.image(0, 0, 0, kDistillSide, kDistillSide);
+  int matches = 0;
+  for (const auto& path : list_images(dir_.path / "images", /*recursive=*/true)) {
+    const torch::Tensor image = read_image(path);
+    if (!torch::equal(resize_pil_bilinear(image, {kDistillSide, kDistillSide}), seen)) continue;
+    ++matches;
+    const torch::Tensor large = resize_pil_bilinear(image, {2 * kDistillSide, 2 * kDistillSide});
+    const torch::Tensor red =
+        torch::avg_pool2d(imagenet_normalize(to_float_chw(large).unsqueeze(0)).narrow(1, 0, 1), 8);
+    const torch::Tensor smooth =
+        torch::avg_pool2d(red, 3, 1, 1, /*ceil_mode=*/false, /*count_include_pad=*/false);
+    // The first of the backbone's nine channels makes the first 21 of the target's; both up to
+    // scale and shift.
+    const torch::Tensor wanted = smooth[0][0].slice(0, 4, 60).slice(1, 4, 60).flatten();
+    for (const int64_t channel : {0, 20}) {
+      const torch::Tensor both =
+          torch::stack({wanted.to(torch::kFloat64), target.select(2, channel).flatten()});
+      EXPECT_GT(torch::corrcoef(both)[0][1].item<double>(), 0.9999) << channel;
+    }
+  }
+  EXPECT_EQ(matches, 1);
 }
 
 TEST_F(Distiller, BadInputIsOneClearError) {

@@ -35,7 +35,8 @@ void run(Toy& toy, Optimizer& optimizer, int first, int last) {
 
 TEST(Optimizer, AdamIsTorchsWithL2InTheGradient) {
   Toy ours;
-  Optimizer optimizer(ours.parameters(), {"adam", 0.01, 0.1, 0});
+  Optimizer optimizer(ours.parameters(),
+                      {.kind = "adam", .learning_rate = 0.01, .weight_decay = 0.1});
   Toy theirs;
   torch::optim::Adam adam({theirs.weight, theirs.bias},
                           torch::optim::AdamOptions(0.01).weight_decay(0.1));
@@ -54,7 +55,7 @@ TEST(Optimizer, AdamIsTorchsWithL2InTheGradient) {
 TEST(Optimizer, StateRestoredGoesOnToTheBit) {
   for (const char* kind : {"adam", "muon"}) {
     SCOPED_TRACE(kind);
-    const OptimizerOptions options{kind, 0.01, 1e-5, 0.02};
+    const OptimizerOptions options{.kind = kind, .learning_rate = 0.01};
     Toy whole;
     Optimizer uninterrupted(whole.parameters(), options);
     run(whole, uninterrupted, 0, 6);
@@ -79,7 +80,7 @@ TEST(Optimizer, StateRestoredGoesOnToTheBit) {
 
 TEST(Optimizer, RefusesAStateOfAnotherShape) {
   Toy toy;
-  Optimizer optimizer(toy.parameters(), {"muon", 0.01, 0, 0.02});
+  Optimizer optimizer(toy.parameters(), {.kind = "muon", .learning_rate = 0.01});
   EXPECT_ERROR(optimizer.load_state({{"conv.weight.momentum", torch::ones({3})}}), Error,
                "conv.weight.momentum");
 }
@@ -108,7 +109,7 @@ TEST(Optimizer, MuonTreatsAWideLayerAsSeveral) {
   const int64_t rows = 2 * kMuonRows;
   torch::Tensor wide = torch::randn({rows, 4, 2, 2}).set_requires_grad(true);
   torch::Tensor upper = wide.detach().narrow(0, 0, kMuonRows).clone().set_requires_grad(true);
-  const OptimizerOptions options{"muon", 0.01, 0, 0.02};
+  const OptimizerOptions options{.kind = "muon", .learning_rate = 0.01};
   Optimizer whole({{"w", wide}}, options);
   Optimizer part({{"w", upper}}, options);
   const torch::Tensor slope = torch::randn(wide.sizes());
@@ -118,6 +119,23 @@ TEST(Optimizer, MuonTreatsAWideLayerAsSeveral) {
   part.step();
   // The same matrix product on a copy of the rows.
   expect_near(wide.detach().narrow(0, 0, kMuonRows), upper.detach(), 1e-5, 1e-6);
+}
+
+TEST(Optimizer, MuonIsForTheNamedPartOnly) {
+  Toy one;
+  Toy other;
+  Optimizer optimizer(
+      {{"one.weight", one.weight}, {"one.bias", one.bias}, {"other.weight", other.weight}},
+      {.kind = "muon", .muon_prefix = "one."});
+  one.backward(0);
+  other.backward(0);
+  optimizer.step();
+  const auto state = optimizer.state();
+  EXPECT_EQ(state.count("one.weight.momentum"), 1u);
+  EXPECT_EQ(state.count("one.weight.exp_avg"), 0u);
+  EXPECT_EQ(state.count("one.bias.exp_avg"), 1u);
+  EXPECT_EQ(state.count("other.weight.exp_avg"), 1u);
+  EXPECT_EQ(state.count("other.weight.momentum"), 0u);
 }
 
 TEST(Optimizer, MuonInBfloat16IsClose) {

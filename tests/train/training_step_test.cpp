@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+
 #include "support/near.h"
 
 namespace efficientad {
@@ -49,19 +51,40 @@ TEST(TrainingStep, CropsGiveTheWindowsOfTheWholeImages) {
   const torch::Tensor hard = hard_feature_loss(pair(difference, 1, 10, 8, 0), 0.9);
   const torch::Tensor of_penalty =
       pair(nets.student->forward(penalty).narrow(1, 0, 384), 0, 0, 8, 10).square().mean();
-  const torch::Tensor autoencoder =
-      pair(run_autoencoder(nets.autoencoder, "fixed", false, jittered), 2, 3, 0, 9);
-  const torch::Tensor of_autoencoder =
-      (pair(teacher(jittered), 2, 3, 0, 9) - autoencoder).square().mean();
+  const torch::Tensor autoencoder = run_autoencoder(nets.autoencoder, "fixed", false, jittered);
+  const torch::Tensor of_autoencoder = (teacher(jittered) - autoencoder).square().mean();
   const torch::Tensor of_student =
-      (pair(nets.student->forward(jittered).narrow(1, 384, 384), 2, 3, 0, 9) - autoencoder)
-          .square()
+      pair((nets.student->forward(jittered).narrow(1, 384, 384) - autoencoder).square(), 2, 3, 0, 9)
           .mean();
   // float32 sums in another order.
   expect_near(losses.hard, hard, 1e-4, 0);
   expect_near(losses.penalty, of_penalty, 1e-4, 0);
   expect_near(losses.autoencoder, of_autoencoder, 1e-4, 0);
   expect_near(losses.student_autoencoder, of_student, 1e-4, 0);
+}
+
+TEST(TrainingStep, TermsMayHaveFewerImages) {
+  DetectorNetworks nets = make_networks();
+  const TrainBatch batch = {.images = torch::randn({3, 3, 64, 64}),
+                            .jittered = torch::randn({2, 3, 64, 64}),
+                            .jittered_corners = {{0, 0}, {0, 0}},
+                            .penalty = torch::randn({1, 3, 64, 64})};
+  const Losses losses = training_losses(nets, batch, /*hard_quantile=*/0.9, "fp32");
+  const auto of_images = [&](int64_t first, int64_t count) {
+    const int64_t jittered = std::min(count, batch.jittered.size(0));
+    return training_losses(nets,
+                           {.images = batch.images.narrow(0, first, count),
+                            .jittered = batch.jittered.narrow(0, 0, jittered),
+                            .jittered_corners = {{0, 0}, {0, 0}},
+                            .penalty = batch.penalty},
+                           0.9, "fp32");
+  };
+  expect_near(losses.penalty, of_images(0, 1).penalty, 1e-4, 0);
+  expect_near(losses.autoencoder, of_images(0, 2).autoencoder, 1e-4, 0);
+  expect_near(losses.student_autoencoder, of_images(0, 2).student_autoencoder, 1e-4, 0);
+  const torch::Tensor hard =
+      (of_images(0, 1).hard + of_images(1, 1).hard + of_images(2, 1).hard) / 3;
+  expect_near(losses.hard, hard, 1e-4, 0);
 }
 
 TEST(TrainingStep, GradientsReachStudentAndAutoencoderOnly) {

@@ -19,14 +19,14 @@ struct DistillOptions {
   std::vector<std::string> images;
   std::string output;
   std::string model_size = "small";
-  std::string target = "projection";
+  std::string target = "average";
   int64_t steps = 4000;
   int64_t batch_size = 8;
   int64_t crop_size = 128;
   bool flip = true;
   double grey_probability = 0.1;
   std::string optimizer = "muon";
-  double muon_learning_rate = 0.04;
+  double muon_learning_rate = 0.012;
   double learning_rate = 1e-3;
   double weight_decay = 1e-5;
   std::string schedule = "cosine";
@@ -51,7 +51,7 @@ struct DistillOptions {
                        .required = true});
     visitor("taps", taps,
             OptionInfo{.help = "layers to predict, one entry a backbone, for example 6,14",
-                       .source = "ours: a first choice, not settled by detection"});
+                       .source = "ours: see models/README.md"});
     visitor("images", images,
             OptionInfo{.help = "folders of images, searched recursively", .required = true});
     visitor("output", output, OptionInfo{.help = "teacher file to write", .required = true});
@@ -59,9 +59,11 @@ struct DistillOptions {
             OptionInfo{.help = "network", .source = "paper", .choices = {"small", "medium"}});
     visitor("target", target,
             OptionInfo{.help = "how 384 values are made of the features: patch (the paper's pooled "
-                               "3x3 neighbourhoods) or projection (a random orthogonal one)",
-                       .source = "ours: fewer values are lost than by pooling channels",
-                       .choices = {"projection", "patch"}});
+                               "3x3 neighbourhoods), average (standardised channels, averaged "
+                               "over 3x3 cells and pooled) or projection (a random orthogonal "
+                               "one)",
+                       .source = "ours: see models/README.md",
+                       .choices = {"average", "projection", "patch"}});
     visitor("steps", steps,
             OptionInfo{.help = "optimisation steps", .source = short_run, .minimum = 1});
     visitor("batch_size", batch_size,

@@ -18,6 +18,9 @@ struct OptimizerOptions {
   /// "adam": Adam for every parameter, weight decay as L2 term of the gradient (the paper's).
   /// "muon": Muon for convolution weights, Adam (without weight decay) for the rest.
   std::string kind = "adam";
+  /// Muon is for parameters with names that begin so. (The autoencoder is not among them: without
+  /// normalisation, its fourteen layers in a row diverge under updates of fixed size.)
+  std::string muon_prefix{};
   /// Adam's step size.
   double learning_rate = 1e-4;
   double weight_decay = 1e-5;

@@ -30,6 +30,8 @@ struct TrainOptions {
   double hard_quantile = 0.999;
   int64_t steps = 70000;
   int64_t batch_size = 1;
+  int64_t penalty_batch_size = 0;
+  int64_t autoencoder_batch_size = 0;
   int64_t crop_size = 0;
   std::string optimizer = "adam";
   double learning_rate = 1e-4;
@@ -120,6 +122,17 @@ struct TrainOptions {
         OptionInfo{.help = "optimisation steps", .source = "paper", .minimum = 1, .maximum = 1e9});
     visitor("batch_size", batch_size,
             OptionInfo{.help = "images a step", .source = "paper", .minimum = 1, .maximum = 1024});
+    visitor("penalty_batch_size", penalty_batch_size,
+            OptionInfo{.help = "penalty images a step, at most batch_size; 0: as many",
+                       .source = "paper",
+                       .minimum = 0,
+                       .maximum = 1024});
+    visitor("autoencoder_batch_size", autoencoder_batch_size,
+            OptionInfo{.help = "of a step's images, how many the autoencoder sees, at most "
+                               "batch_size; 0: all",
+                       .source = "paper",
+                       .minimum = 0,
+                       .maximum = 1024});
     visitor("crop_size", crop_size,
             OptionInfo{.help = "teacher and student see a random crop of this side, px, of each "
                                "image in training; 0: all of it",
@@ -127,7 +140,7 @@ struct TrainOptions {
                        .minimum = 0,
                        .maximum = 4096});
     visitor("optimizer", optimizer,
-            OptionInfo{.help = "adam, or muon for convolutions and adam for biases",
+            OptionInfo{.help = "adam, or muon for the student's convolutions and adam for the rest",
                        .source = "paper",
                        .choices = {"adam", "muon"}});
     visitor("learning_rate", learning_rate,

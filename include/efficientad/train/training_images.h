@@ -63,6 +63,8 @@ class TrainingImages {
 
  private:
   torch::Tensor penalty_image(int64_t index);
+  /// How many of a step's images a loss term takes, if its option says `wanted`.
+  int64_t part_of_batch(int64_t wanted) const;
 
   TrainOptions options_;
   std::array<int64_t, 2> image_hw_;

@@ -17,20 +17,21 @@ namespace efficientad {
 struct TrainBatch {
   /// Training images I: [N, 3, h, w].
   torch::Tensor images;
-  /// Their colour-jittered copies A, whole, for the autoencoder: [N, 3, H, W].
+  /// Colour-jittered copies A of the first of them, whole, for the autoencoder: [A, 3, H, W].
   torch::Tensor jittered;
-  /// Upper left corners (row, column; px, multiples of 4) of the crops of `jittered` that teacher
-  /// and student see.
+  /// Upper left corners (row, column; px, multiples of 4) of the crops of `jittered` that the
+  /// student sees.
   std::vector<std::array<int64_t, 2>> jittered_corners;
-  /// Images P of other things: [N, 3, h, w]; undefined: no penalty.
+  /// Images P of other things: [P, 3, h, w]; undefined: no penalty.
   torch::Tensor penalty;
 };
 
 /// The loss terms of a step (paper, section 3.2 and 3.3), unweighted, float32 whatever the
-/// precision. The teacher has no part in the gradient. With crops, student and teacher give exactly
-/// that window of the whole image's output (without padding), and the autoencoder's terms are taken
-/// on the same window of its output. `precision`: "fp32" or "bf16". If the student's error is not
-/// finite, so is `hard`. Without penalty images `penalty` is 0.
+/// precision. The teacher has no part in the gradient. With crops, the student gives exactly that
+/// window of the whole image's output (without padding) and is compared with the same window of
+/// what teacher and autoencoder give; the autoencoder learns from the teacher on the whole image.
+/// `precision`: "fp32" or "bf16". If the student's error is not finite, so is `hard`. Without
+/// penalty images `penalty` is 0.
 Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch,
                        double hard_quantile, const std::string& precision);
 
