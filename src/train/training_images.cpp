@@ -35,8 +35,8 @@ constexpr uint64_t kPenaltyKey = 1ULL << 62;
 constexpr int64_t kStride = 4;
 
 /// A random multiple of 4 px at which a crop of `crop` of `side` px begins. Drawn beyond both ends
-/// and moved back inside, so that all outputs along the side are seen about equally often (at least
-/// half as often as others); evenly drawn, the outermost would be seen far less than any.
+/// and moved back inside, so that the outermost outputs along the side are seen about half as
+/// often as the middle; evenly drawn, they would be seen far less.
 int64_t draw_corner(Rng& rng, int64_t side, int64_t crop) {
   const int64_t last = (side - crop) / kStride;
   // An output j of the unpadded network needs the pixels from 4 j to 4 j + 32.

@@ -13,7 +13,7 @@
 namespace efficientad {
 
 /// The images of one training step, ImageNet-normalised float32 on the networks' device. What
-/// teacher and student see are crops of h x w px, or whole images.
+/// the student sees are crops of h x w px, or whole images.
 struct TrainBatch {
   /// Training images I: [N, 3, h, w].
   torch::Tensor images;
