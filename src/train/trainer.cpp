@@ -26,6 +26,7 @@
 #include "efficientad/nn/statistics.h"
 #include "efficientad/train/checkpoint.h"
 #include "efficientad/train/optimizer.h"
+#include "efficientad/train/teacher_outputs.h"
 #include "efficientad/train/training_images.h"
 #include "efficientad/train/training_step.h"
 
@@ -124,6 +125,9 @@ class Run {
                {"the validation set", describe_images(dataset_.validation)},
                {"the set of penalty images", images_->penalty_description()}};
     make_networks(teacher);
+    teacher_outputs_ = std::make_unique<TeacherOutputs>(
+        networks_.teacher, device, precision_, options.image_hw(), images_->size(),
+        device.is_cpu() ? options.teacher_cache_mb << 20 : 0);
   }
 
   TrainResult run() {
@@ -201,14 +205,7 @@ class Run {
         0, images_->size(), [this](int64_t i) { return images_->train_image(i); },
         static_cast<int>(options_.workers));
     for (int64_t done = 1; const auto image = images.next(); ++done) {
-      const torch::Tensor input = imagenet_normalize(to_float_chw(*image).unsqueeze(0).to(device_))
-                                      .contiguous(torch::MemoryFormat::ChannelsLast);
-      torch::Tensor features;
-      {
-        const Autocast autocast(precision_, device_);
-        features = networks_.teacher->forward(input);
-      }
-      statistics.add(features.to(torch::kFloat32));
+      statistics.add(teacher_outputs_->whole(done - 1, *image).to(torch::kFloat32));
       progress_({.stage = "statistics", .done = done, .total = images_->size()});
       if (interrupt_requested()) {
         throw Interrupted("interrupted before the first training step; nothing to go on from");
@@ -302,8 +299,9 @@ class Run {
   LossValues train_step(const TrainingImages::Drawn& drawn, double factor) {
     torch::manual_seed(
         mix64(static_cast<uint64_t>(options_.seed), kDropout, static_cast<uint64_t>(step_)));
-    const Losses losses = training_losses(networks_, images_->prepare(drawn, step_, device_),
-                                          options_.hard_quantile, precision_);
+    TrainBatch batch = images_->prepare(drawn, step_, device_);
+    batch.teacher = teacher_outputs_->of_crops(drawn.indices, drawn.images, batch);
+    const Losses losses = training_losses(networks_, batch, options_.hard_quantile, precision_);
     const LossValues values = {.hard = losses.hard.item<double>(),
                                .penalty = losses.penalty.item<double>(),
                                .autoencoder = losses.autoencoder.item<double>(),
@@ -343,6 +341,7 @@ class Run {
         parameters_[i].second.copy_(averages_[i].second);
       }
     }
+    teacher_outputs_.reset();
     ModelBundle bundle;
     bundle.model_size = options_.model_size;
     bundle.padding = options_.padding;
@@ -423,6 +422,7 @@ class Run {
   std::unique_ptr<TrainingImages> images_;
   std::map<std::string, std::string> inputs_;
   DetectorNetworks networks_;
+  std::unique_ptr<TeacherOutputs> teacher_outputs_;
   NamedTensors parameters_;
   NamedTensors averages_;
   std::unique_ptr<Optimizer> optimizer_;

@@ -119,7 +119,8 @@ TrainingImages::Drawn TrainingImages::draw(int64_t step) {
     std::vector<int64_t> order(train_images_.size());
     for (size_t k = 0; k < order.size(); ++k) order[k] = static_cast<int64_t>(k);
     Rng(seed, kOrder, static_cast<uint64_t>(item / size())).shuffle(order);
-    drawn.images.push_back(train_image(order[static_cast<size_t>(item % size())]));
+    drawn.indices.push_back(order[static_cast<size_t>(item % size())]);
+    drawn.images.push_back(train_image(drawn.indices.back()));
     if (penalty_count_ > 0 && i < part_of_batch(options_.penalty_batch_size)) {
       drawn.penalty.push_back(penalty_image(
           Rng(seed, kPenalty, static_cast<uint64_t>(2 * item)).below(penalty_count_)));
@@ -140,17 +141,20 @@ TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Devi
   for (size_t i = 0; i < drawn.images.size(); ++i) {
     const auto item = static_cast<uint64_t>(step * options_.batch_size + static_cast<int64_t>(i));
     Rng crop_rng(seed, kCrop, item);
-    const auto crop = [&](const torch::Tensor& image) {
+    const auto corner = [&]() -> std::array<int64_t, 2> {
       const int64_t y = draw_corner(crop_rng, height, crop_height);
-      const int64_t x = draw_corner(crop_rng, width, crop_width);
-      return image.narrow(1, y, crop_height).narrow(2, x, crop_width);
+      return {y, draw_corner(crop_rng, width, crop_width)};
+    };
+    const auto crop = [&](const torch::Tensor& image, const std::array<int64_t, 2>& at) {
+      return image.narrow(1, at[0], crop_height).narrow(2, at[1], crop_width);
     };
     const torch::Tensor image = to_float_chw(drawn.images[i]);
-    images.push_back(crop(image));
+    batch.corners.push_back(corner());
+    images.push_back(crop(image, batch.corners.back()));
     if (i < drawn.penalty.size()) {
       const bool grey = Rng(seed, kPenalty, 2 * item + 1).chance(options_.penalty_grey);
       const torch::Tensor other = to_float_chw(drawn.penalty[i]);
-      penalty.push_back(crop(grey ? to_grey(other) : other));
+      penalty.push_back(crop(grey ? to_grey(other) : other, corner()));
     }
     if (static_cast<int64_t>(i) >= part_of_batch(options_.autoencoder_batch_size)) continue;
 
@@ -166,8 +170,7 @@ TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Devi
       default:
         jittered.push_back(adjust_saturation(image, factor));
     }
-    const int64_t jittered_y = draw_corner(crop_rng, height, crop_height);
-    batch.jittered_corners.push_back({jittered_y, draw_corner(crop_rng, width, crop_width)});
+    batch.jittered_corners.push_back(corner());
   }
   const auto finish = [&](const std::vector<torch::Tensor>& parts) {
     return imagenet_normalize(torch::stack(parts).to(device))

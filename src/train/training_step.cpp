@@ -49,7 +49,7 @@ Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch
     const Autocast autocast(precision, batch.images.device());
     {
       const torch::NoGradGuard no_grad;
-      teacher = nets.teacher->forward(batch.images);
+      teacher = batch.teacher.defined() ? batch.teacher : nets.teacher->forward(batch.images);
       teacher_jittered = nets.teacher->forward(batch.jittered);
     }
     // One pass for all images; each then needs one half of the last layer.

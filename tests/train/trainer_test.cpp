@@ -146,6 +146,33 @@ TEST_F(TrainerTest, ResumedEqualsUninterruptedWithEveryExtra) {
   expect_resumed_equals_uninterrupted();
 }
 
+TEST_F(TrainerTest, ResumedEqualsUninterruptedIfSomeTeacherOutputsAreKept) {
+  // Of 3 training images, the outputs of 2 fit: 384 channels of 36x36 float32 each.
+  options_.image_size = 176;
+  options_.crop_size = 64;
+  options_.batch_size = 2;
+  options_.teacher_cache_mb = 4;
+  expect_resumed_equals_uninterrupted();
+}
+
+TEST_F(TrainerTest, KeptTeacherOutputsChangeNothing) {
+  options_.crop_size = 64;
+  options_.image_size = 96;
+  options_.steps = 1;
+  const auto log = [&](const std::string& output, int64_t budget) {
+    TrainOptions options = options_to(output);
+    options.teacher_cache_mb = budget;
+    train(options);
+    const std::string text = bytes(output, "train_log.csv");
+    return text.substr(text.rfind("\n1,") + 3);
+  };
+  const std::string kept = log("kept", 1536);
+  const std::string plain = log("plain", 0);
+  // The loss of the first step.
+  const auto loss = [](const std::string& row) { return std::stod(row.substr(row.find(',') + 1)); };
+  EXPECT_NEAR(loss(kept), loss(plain), 1e-4 * loss(plain));
+}
+
 TEST_F(TrainerTest, LogIsCutToTheCheckpoint) {
   EXPECT_ERROR(train(options_, 2), Interrupted, "--resume");
   const fs::path log = dir_.path / "first" / "train_log.csv";

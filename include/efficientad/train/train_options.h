@@ -48,7 +48,8 @@ struct TrainOptions {
   std::string device = "auto";
   int64_t threads = 0;
   int64_t workers = 1;
-  int64_t cache_mb = 1024;
+  int64_t cache_mb = 512;
+  int64_t teacher_cache_mb = 1536;
   double checkpoint_minutes = 5;
   bool resume = false;
   bool overwrite = false;
@@ -204,6 +205,11 @@ struct TrainOptions {
             OptionInfo{.help = "threads that read images", .minimum = 1, .maximum = 256});
     visitor("cache_mb", cache_mb,
             OptionInfo{.help = "memory for decoded images, MiB", .minimum = 0, .maximum = 1e7});
+    visitor("teacher_cache_mb", teacher_cache_mb,
+            OptionInfo{.help = "memory for the teacher's outputs on the training images, which are "
+                               "computed once if they fit, MiB; on the CPU only",
+                       .minimum = 0,
+                       .maximum = 1e7});
     visitor(
         "checkpoint_minutes", checkpoint_minutes,
         OptionInfo{.help = "minutes from checkpoint to checkpoint", .minimum = 0, .maximum = 1e6});

@@ -42,6 +42,8 @@ class TrainingImages {
 
   /// What background threads make of a step: 8-bit images.
   struct Drawn {
+    /// Which training images they are.
+    std::vector<int64_t> indices;
     /// uint8 [H, W, 3].
     std::vector<torch::Tensor> images;
     std::vector<torch::Tensor> penalty;

@@ -17,13 +17,17 @@ namespace efficientad {
 struct TrainBatch {
   /// Training images I: [N, 3, h, w].
   torch::Tensor images;
+  /// Their upper left corners in the whole images (row, column; px, multiples of 4).
+  std::vector<std::array<int64_t, 2>> corners;
   /// Colour-jittered copies A of the first of them, whole, for the autoencoder: [A, 3, H, W].
   torch::Tensor jittered;
-  /// Upper left corners (row, column; px, multiples of 4) of the crops of `jittered` that the
-  /// student sees.
+  /// The same of the crops of `jittered` that the student sees.
   std::vector<std::array<int64_t, 2>> jittered_corners;
   /// Images P of other things: [P, 3, h, w]; undefined: no penalty.
   torch::Tensor penalty;
+  /// What the teacher gives for `images`, not yet normalised, if that is known already:
+  /// [N, C, h', w']; undefined: it is computed.
+  torch::Tensor teacher;
 };
 
 /// The loss terms of a step (paper, section 3.2 and 3.3), unweighted, float32 whatever the

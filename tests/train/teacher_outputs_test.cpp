@@ -1,0 +1,84 @@
+#include "efficientad/train/teacher_outputs.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "efficientad/data/resize.h"
+#include "efficientad/nn/imagenet.h"
+#include "support/near.h"
+
+namespace efficientad {
+namespace {
+
+constexpr int64_t kSide = 96;
+constexpr int64_t kCrop = 64;
+/// A float32 output of such an image: 384 channels of 16x16 values.
+constexpr int64_t kBytes = 384 * 16 * 16 * 4;
+
+class TeacherOutputsTest : public testing::Test {
+ protected:
+  TeacherOutputsTest() {
+    torch::manual_seed(3);
+    teacher_ = Pdn(PdnOptions{});
+    for (int i = 0; i < 3; ++i) {
+      images_.push_back(torch::randint(0, 256, {kSide, kSide, 3}).to(torch::kUInt8));
+    }
+  }
+
+  TeacherOutputs outputs(int64_t budget, const std::string& precision = "fp32") {
+    return {teacher_, torch::kCPU, precision, {kSide, kSide}, 3, budget};
+  }
+
+  TrainBatch batch(const std::vector<int64_t>& indices,
+                   const std::vector<std::array<int64_t, 2>>& corners) const {
+    TrainBatch batch;
+    std::vector<torch::Tensor> crops;
+    for (size_t i = 0; i < indices.size(); ++i) {
+      crops.push_back(to_float_chw(images_[static_cast<size_t>(indices[i])])
+                          .narrow(1, corners[i][0], kCrop)
+                          .narrow(2, corners[i][1], kCrop));
+    }
+    batch.images = imagenet_normalize(torch::stack(crops));
+    batch.corners = corners;
+    return batch;
+  }
+
+  Pdn teacher_ = nullptr;
+  std::vector<torch::Tensor> images_;
+};
+
+TEST_F(TeacherOutputsTest, CropsAreWhatTheTeacherGivesForThem) {
+  const torch::NoGradGuard no_grad;
+  const std::vector<int64_t> indices = {2, 0, 1};
+  const TrainBatch crops = batch(indices, {{0, 4}, {32, 0}, {12, 20}});
+  const torch::Tensor expected = teacher_->forward(crops.images);
+  // All are kept, some, none.
+  for (const int64_t budget : {3 * kBytes, 2 * kBytes + 1, kBytes - 1}) {
+    TeacherOutputs some = outputs(budget);
+    EXPECT_EQ(some.kept(), budget / kBytes);
+    for (int repeat = 0; repeat < 2; ++repeat) {
+      const torch::Tensor found =
+          some.of_crops(indices, {images_[2], images_[0], images_[1]}, crops);
+      ASSERT_EQ(found.defined(), some.kept() > 0);
+      // float32 sums in another order.
+      if (found.defined()) expect_near(found, expected, 1e-4, 1e-5);
+    }
+  }
+}
+
+TEST_F(TeacherOutputsTest, KeepsWhatWasComputed) {
+  TeacherOutputs two = outputs(2 * kBytes);
+  const torch::Tensor first = two.whole(1, images_[1]);
+  // The image is not looked at again.
+  expect_same_bits(two.whole(1, images_[0]), first);
+  const torch::Tensor other = two.whole(2, images_[2]);
+  EXPECT_FALSE(torch::equal(two.whole(2, images_[0]), other));
+}
+
+TEST_F(TeacherOutputsTest, HalfPrecisionTakesHalfTheMemory) {
+  EXPECT_EQ(outputs(kBytes, "bf16").kept(), 2);
+  EXPECT_EQ(outputs(100 * kBytes, "bf16").kept(), 3);
+}
+
+}  // namespace
+}  // namespace efficientad
