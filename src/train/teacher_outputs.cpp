@@ -22,10 +22,10 @@ TeacherOutputs::TeacherOutputs(Pdn teacher, torch::Device device, std::string pr
                                int64_t budget_bytes)
     : teacher_(std::move(teacher)), device_(device), precision_(std::move(precision)) {
   const PdnOptions& options = teacher_->options();
-  output_hw_ = {pdn_output_side(image_hw[0], options.padding),
-                pdn_output_side(image_hw[1], options.padding)};
+  const int64_t positions =
+      pdn_output_side(image_hw[0], options.padding) * pdn_output_side(image_hw[1], options.padding);
   const int64_t bytes_per_value = precision_ == "bf16" ? 2 : 4;
-  const int64_t bytes = options.out_channels * output_hw_[0] * output_hw_[1] * bytes_per_value;
+  const int64_t bytes = options.out_channels * positions * bytes_per_value;
   outputs_.resize(static_cast<size_t>(std::min(images, budget_bytes / bytes)));
 }
 

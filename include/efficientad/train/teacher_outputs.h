@@ -42,7 +42,6 @@ class TeacherOutputs {
   Pdn teacher_;
   torch::Device device_;
   std::string precision_;
-  std::array<int64_t, 2> output_hw_;
   /// [1, C, h, w] each, channels innermost; undefined: not computed yet.
   std::vector<torch::Tensor> outputs_;
 };
