@@ -13,6 +13,8 @@ namespace {
 
 constexpr double kTerminalSeconds = 0.1;
 constexpr double kLogSeconds = 10.0;
+// Sooner, a rate says nothing: the first item may have been done before this was made.
+constexpr double kRateSeconds = 0.5;
 
 double seconds_since(std::chrono::steady_clock::time_point then) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
@@ -55,15 +57,15 @@ void Progress::draw(bool last) {
   last_draw_ = std::chrono::steady_clock::now();
   const double seconds = seconds_since(start_);
   const auto now = static_cast<double>(done_ - first_);
-  const double rate = seconds > 0 ? now / seconds : 0;
+  const double rate = seconds >= kRateSeconds ? now / seconds : 0;
   std::string line = fmt::format("{} {}/{} {}s", what_, done_, total_, unit_);
-  if (now > 0 && rate > 0) {
+  if (rate > 0) {
     line += rate >= 1 ? fmt::format("  {:.1f} {}s/s", rate, unit_)
                       : fmt::format("  {:.2f} s/{}", 1 / rate, unit_);
   }
   if (last) {
     line += "  in " + format_duration(seconds);
-  } else if (now > 0 && rate > 0) {
+  } else if (rate > 0) {
     line += "  " + format_duration(static_cast<double>(total_ - done_) / rate) + " left";
   }
   if (!note_.empty()) line += "  " + note_;

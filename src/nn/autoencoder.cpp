@@ -3,12 +3,19 @@
 #include <torch/torch.h>
 
 #include "efficientad/core/error.h"
+#include "efficientad/nn/initialization.h"
 
 namespace efficientad {
 
 namespace {
 
 namespace F = torch::nn::functional;
+
+torch::Tensor convolve(torch::nn::Conv2d& conv, const torch::Tensor& x,
+                       const BeforeConvolution& before) {
+  if (before) before(*conv, x);
+  return conv->forward(x);
+}
 
 torch::Tensor resize_bilinear(const torch::Tensor& x, std::array<int64_t, 2> size_hw,
                               bool antialias) {
@@ -31,11 +38,11 @@ EncoderImpl::EncoderImpl() {
   }
 }
 
-torch::Tensor EncoderImpl::forward(torch::Tensor images) {
+torch::Tensor EncoderImpl::forward(torch::Tensor images, const BeforeConvolution& before) {
   for (size_t i = 0; i + 1 < convs_.size(); ++i) {
-    images = torch::relu(convs_[i]->forward(images));
+    images = torch::relu(convolve(convs_[i], images, before));
   }
-  return convs_.back()->forward(images);
+  return convolve(convs_.back(), images, before);
 }
 
 DecoderImpl::DecoderImpl(int64_t out_channels) {
@@ -47,7 +54,8 @@ DecoderImpl::DecoderImpl(int64_t out_channels) {
 }
 
 torch::Tensor DecoderImpl::forward(torch::Tensor codes, std::array<int64_t, 2> image_hw,
-                                   std::array<int64_t, 2> output_hw) {
+                                   std::array<int64_t, 2> output_hw,
+                                   const BeforeConvolution& before) {
   const std::array<int64_t, 6> divisors = {64, 32, 16, 8, 4, 2};
   const std::array<int64_t, 6> less = {1, 0, 1, 0, 1, 1};
   constexpr double kDropout = 0.2;
@@ -56,12 +64,12 @@ torch::Tensor DecoderImpl::forward(torch::Tensor codes, std::array<int64_t, 2> i
     x = resize_bilinear(x,
                         {image_hw[0] / divisors[i] - less[i], image_hw[1] / divisors[i] - less[i]},
                         /*antialias=*/false);
-    x = torch::relu(convs_[i]->forward(x));
+    x = torch::relu(convolve(convs_[i], x, before));
     x = torch::dropout(x, kDropout, is_training());
   }
   x = resize_bilinear(x, output_hw, /*antialias=*/false);
-  x = torch::relu(convs_[6]->forward(x));
-  return convs_[7]->forward(x);
+  x = torch::relu(convolve(convs_[6], x, before));
+  return convolve(convs_[7], x, before);
 }
 
 AutoencoderImpl::AutoencoderImpl(int64_t out_channels)
@@ -70,12 +78,32 @@ AutoencoderImpl::AutoencoderImpl(int64_t out_channels)
 
 torch::Tensor AutoencoderImpl::forward(const torch::Tensor& images,
                                        std::array<int64_t, 2> output_hw) {
+  return run(images, output_hw, {});
+}
+
+void AutoencoderImpl::initialize(const torch::Tensor& images, std::array<int64_t, 2> output_hw,
+                                 Rng& rng) {
+  const torch::NoGradGuard no_grad;
+  const bool training = is_training();
+  eval();  // Without dropout.
+  torch::nn::Conv2dImpl* last = nullptr;
+  run(images, output_hw, [&](torch::nn::Conv2dImpl& conv, const torch::Tensor& x) {
+    initialize_unit_variance(conv, rng, [&] { return conv.forward(x); });
+    last = &conv;
+  });
+  last->weight.zero_();
+  last->bias.zero_();
+  train(training);
+}
+
+torch::Tensor AutoencoderImpl::run(const torch::Tensor& images, std::array<int64_t, 2> output_hw,
+                                   const BeforeConvolution& before) {
   const std::array<int64_t, 2> image_hw = {images.size(2), images.size(3)};
   require(image_hw[0] >= kAutoencoderSide && image_hw[1] >= kAutoencoderSide,
           "the autoencoder needs images of at least {0}x{0} px, but was given {1}x{2}; use "
           "autoencoder_input \"fixed\"",
           kAutoencoderSide, image_hw[0], image_hw[1]);
-  return decoder_->forward(encoder_->forward(images), image_hw, output_hw);
+  return decoder_->forward(encoder_->forward(images, before), image_hw, output_hw, before);
 }
 
 torch::Tensor autoencoder_input_fixed(const torch::Tensor& images) {

@@ -20,6 +20,7 @@
 #include "efficientad/data/resize.h"
 #include "efficientad/nn/backbone.h"
 #include "efficientad/nn/imagenet.h"
+#include "efficientad/nn/initialization.h"
 #include "efficientad/nn/statistics.h"
 #include "efficientad/train/feature_cache.h"
 #include "efficientad/train/optimizer.h"
@@ -185,8 +186,7 @@ class Target {
   std::vector<Part> parts_;
 };
 
-/// Orthogonal weights, then each filter's output on `batch` scaled to unit variance and centred,
-/// layer by layer (Mishkin and Matas 2016); the last layer begins small, near the target's mean.
+/// Each layer for unit variance on `batch`; the last one begins small, near the target's mean.
 void initialize(Pdn& pdn, const torch::Tensor& batch, uint64_t seed) {
   constexpr double kLastScale = 0.3;
   torch::NoGradGuard no_grad;
@@ -196,19 +196,8 @@ void initialize(Pdn& pdn, const torch::Tensor& batch, uint64_t seed) {
     convs.push_back(module->as<torch::nn::Conv2d>());
   }
   for (size_t i = 0; i < convs.size(); ++i) {
-    torch::Tensor weight = torch::empty(convs[i]->weight.sizes(), torch::kFloat32);
-    for (int64_t k = 0; k < weight.numel(); ++k) {
-      weight.data_ptr<float>()[k] = static_cast<float>(rng.normal());
-    }
-    const torch::Tensor rows = weight.view({weight.size(0), -1});
-    const bool tall = rows.size(0) > rows.size(1);
-    const torch::Tensor q = std::get<0>(torch::linalg_qr(tall ? rows : rows.t().contiguous()));
-    convs[i]->weight.copy_((tall ? q : q.t()).reshape(weight.sizes()));
-    convs[i]->bias.zero_();
-    const auto output = [&] { return pdn->layer_output(batch, static_cast<int64_t>(i)); };
-    const torch::Tensor spread = output().std({0, 2, 3}, /*unbiased=*/false).clamp_min(1e-6);
-    convs[i]->weight.div_(spread.view({-1, 1, 1, 1}));
-    convs[i]->bias.copy_(-output().mean({0, 2, 3}));
+    initialize_unit_variance(*convs[i], rng,
+                             [&] { return pdn->layer_output(batch, static_cast<int64_t>(i)); });
   }
   convs.back()->weight.mul_(kLastScale);
   convs.back()->bias.zero_();

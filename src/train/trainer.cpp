@@ -39,6 +39,7 @@ namespace {
 // Streams of random numbers (see Rng).
 constexpr uint64_t kInitialWeights = 1;
 constexpr uint64_t kDropout = 2;
+constexpr uint64_t kAutoencoderWeights = 3;
 
 constexpr const char* kLogHeader =
     "step,seconds,loss_hard,loss_penalty,loss_ae,loss_stae,learning_rate\n";
@@ -132,11 +133,14 @@ class Run {
 
   TrainResult run() {
     if (options_.resume) {
+      start_averages();
       restore();
     } else {
       fs::remove(checkpoint_path());
       write_file(log_path(), kLogHeader);
       measure_teacher();
+      if (options_.autoencoder_init == "lsuv") initialize_autoencoder();
+      start_averages();
     }
     train();
     return finish();
@@ -183,11 +187,6 @@ class Run {
     for (const auto& item : networks_.autoencoder->named_parameters()) {
       parameters_.emplace_back("autoencoder." + item.key(), item.value());
     }
-    if (options_.ema_decay > 0) {
-      for (const auto& [name, parameter] : parameters_) {
-        averages_.emplace_back(name, parameter.detach().clone());
-      }
-    }
     optimizer_ = std::make_unique<Optimizer>(
         parameters_, OptimizerOptions{.kind = options_.optimizer,
                                       .muon_prefix = "student.",
@@ -213,6 +212,33 @@ class Run {
     }
     networks_.teacher_mean = statistics.mean();
     networks_.teacher_std = statistics.std();
+  }
+
+  /// On training images that are spread evenly over the set; fewer if they are large.
+  void initialize_autoencoder() {
+    const auto [height, width] = options_.image_hw();
+    constexpr int64_t kMost = 32;
+    constexpr int64_t kFewest = 4;
+    constexpr int64_t kPixels = kMost * kAutoencoderSide * kAutoencoderSide;
+    const int64_t count =
+        std::min(images_->size(), std::clamp(kPixels / (height * width), kFewest, kMost));
+    std::vector<torch::Tensor> images;
+    for (int64_t i = 0; i < count; ++i) {
+      images.push_back(to_float_chw(images_->train_image(i * images_->size() / count)));
+    }
+    torch::Tensor batch = imagenet_normalize(torch::stack(images)).to(device_);
+    if (options_.autoencoder_input == "fixed") batch = autoencoder_input_fixed(batch);
+    Rng rng(static_cast<uint64_t>(options_.seed), kAutoencoderWeights);
+    networks_.autoencoder->initialize(
+        batch,
+        {pdn_output_side(height, options_.padding), pdn_output_side(width, options_.padding)}, rng);
+  }
+
+  void start_averages() {
+    if (options_.ema_decay == 0) return;
+    for (const auto& [name, parameter] : parameters_) {
+      averages_.emplace_back(name, parameter.detach().clone());
+    }
   }
 
   void restore() {

@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include "support/expect_error.h"
 #include "support/near.h"
 
@@ -49,6 +51,44 @@ TEST(Autoencoder, DropsOutOnlyInTraining) {
   expect_same_bits(autoencoder->forward(image, {56, 56}), first);
   autoencoder->train();
   EXPECT_FALSE(torch::equal(autoencoder->forward(image, {56, 56}), first));
+}
+
+double difference(Autoencoder& autoencoder, const torch::Tensor& images) {
+  const torch::Tensor output = autoencoder->forward(images, {56, 56});
+  return (output[0] - output[1]).std().item<double>();
+}
+
+TEST(Autoencoder, InitialisationLetsImagesBeToldApartAtEveryLayer) {
+  torch::NoGradGuard no_grad;
+  torch::manual_seed(1);
+  Autoencoder autoencoder(64);
+  // Images that differ little from one another.
+  const torch::Tensor images =
+      torch::rand({1, 3, 256, 256}) + 0.1 * torch::randn({8, 3, 1, 1}).expand({8, 3, 256, 256});
+  autoencoder->eval();
+  EXPECT_LT(difference(autoencoder, images), 1e-3);
+  autoencoder->train();
+  Rng rng(1);
+  autoencoder->initialize(images, {56, 56}, rng);
+  EXPECT_TRUE(autoencoder->is_training());
+  autoencoder->eval();
+  EXPECT_EQ(autoencoder->forward(images, {56, 56}).abs().max().item<double>(), 0);
+
+  // The last layer hides the others; with weights of its own it shows what they let through.
+  auto last = autoencoder->named_parameters()["decoder.deconv8.weight"];
+  last.copy_(torch::randn(last.sizes()) / std::sqrt(static_cast<double>(last[0].numel())));
+  EXPECT_GT(difference(autoencoder, images), 0.2);
+}
+
+TEST(Autoencoder, InitialisationOnOneImageGivesFiniteWeights) {
+  torch::NoGradGuard no_grad;
+  Autoencoder autoencoder(6);
+  Rng rng(1);
+  autoencoder->initialize(torch::zeros({1, 3, 256, 256}), {56, 56}, rng);
+  for (const auto& item : autoencoder->named_parameters()) {
+    EXPECT_TRUE(torch::isfinite(item.value()).all().item<bool>()) << item.key();
+    EXPECT_LT(item.value().abs().max().item<double>(), 1e4) << item.key();
+  }
 }
 
 }  // namespace

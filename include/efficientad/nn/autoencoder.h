@@ -4,7 +4,10 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <vector>
+
+#include "efficientad/core/random.h"
 
 namespace efficientad {
 
@@ -12,11 +15,14 @@ namespace efficientad {
 /// 8x8 kernel that covers the whole image, one vector for all of it, only at this size.
 inline constexpr int64_t kAutoencoderSide = 256;
 
+/// Called with each convolution and its input before it runs.
+using BeforeConvolution = std::function<void(torch::nn::Conv2dImpl&, const torch::Tensor&)>;
+
 /// Encoder (paper, table 8): 3→32→32→64→64→64 4x4 stride 2 pad 1 with ReLU, then 64→64 8x8.
 class EncoderImpl : public torch::nn::Module {
  public:
   EncoderImpl();
-  torch::Tensor forward(torch::Tensor images);
+  torch::Tensor forward(torch::Tensor images, const BeforeConvolution& before = {});
 
  private:
   std::vector<torch::nn::Conv2d> convs_;
@@ -29,7 +35,7 @@ class DecoderImpl : public torch::nn::Module {
  public:
   explicit DecoderImpl(int64_t out_channels);
   torch::Tensor forward(torch::Tensor codes, std::array<int64_t, 2> image_hw,
-                        std::array<int64_t, 2> output_hw);
+                        std::array<int64_t, 2> output_hw, const BeforeConvolution& before = {});
 
  private:
   std::vector<torch::nn::Conv2d> convs_;
@@ -45,7 +51,16 @@ class AutoencoderImpl : public torch::nn::Module {
   /// with `output_hw` = {h, w}. Dropout is active in training mode.
   torch::Tensor forward(const torch::Tensor& images, std::array<int64_t, 2> output_hw);
 
+  /// New weights: each layer for unit variance on `images`, which are as forward()'s (see
+  /// initialize_unit_variance()); the last layer's are 0, so that training begins at the mean of
+  /// the normalised teacher. LibTorch's own initial weights shrink what tells two images apart in
+  /// every one of the 14 layers.
+  void initialize(const torch::Tensor& images, std::array<int64_t, 2> output_hw, Rng& rng);
+
  private:
+  torch::Tensor run(const torch::Tensor& images, std::array<int64_t, 2> output_hw,
+                    const BeforeConvolution& before);
+
   Encoder encoder_;
   Decoder decoder_;
 };

@@ -33,6 +33,7 @@ struct TrainOptions {
   int64_t penalty_batch_size = 0;
   int64_t autoencoder_batch_size = 0;
   int64_t crop_size = 0;
+  std::string autoencoder_init = "uniform";
   std::string optimizer = "adam";
   double learning_rate = 1e-4;
   double weight_decay = 1e-5;
@@ -140,6 +141,12 @@ struct TrainOptions {
                        .source = fast,
                        .minimum = 0,
                        .maximum = 4096});
+    visitor("autoencoder_init", autoencoder_init,
+            OptionInfo{.help = "the autoencoder's initial weights: uniform, LibTorch's; or lsuv, "
+                               "orthogonal, for outputs of mean 0 and variance 1 at every layer, "
+                               "with which it learns from the first steps",
+                       .source = "paper",
+                       .choices = {"uniform", "lsuv"}});
     visitor("optimizer", optimizer,
             OptionInfo{.help = "adam, or muon for the student's convolutions and adam for the rest",
                        .source = "paper",
