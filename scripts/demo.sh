@@ -27,9 +27,11 @@ fi
   "$program" infer --model "$out/model/model.safetensors" --output "$out/inference" --heatmaps \
     "$out/data/tray/test"
 
+auroc() { grep -m1 "\"$1\": [0-9]" "$out/report/report.json" | sed 's/.*: *//; s/,$//'; }
+
 cat <<END
 
-image AUROC  $(grep -m1 '"image_auroc":' "$out/report/report.json" | tr -dc '0-9.')
+image AUROC  $(auroc image_auroc) (logical $(auroc logical_anomalies), structural $(auroc structural_anomalies))
 model        $out/model/model.safetensors
 report       $out/report/report.json   (every image: $out/report/scores.csv)
 heat maps    $out/inference/heatmaps/

@@ -209,15 +209,21 @@ void print_results(const InferOptions& options, const std::vector<Scored>& resul
   for (size_t i = 0; i < std::min(results.size(), kRows); ++i) {
     width = std::max(width, results[i].path.size());
   }
-  fmt::print("{:{}}  {:>10}  {:9}  {:>10}\n", "path", width, "score", "decision", "latency ms");
+  if (!results.empty()) {
+    fmt::print("{:{}}  {:>10}  {:9}  {:>10}\n", "path", width, "score", "decision", "latency ms");
+  }
   for (size_t i = 0; i < std::min(results.size(), kRows); ++i) {
     const auto& result = results[i];
     fmt::print("{:{}}  {:>10.4f}  {:9}  {:>10.1f}\n", result.path, width, result.score,
                decision_name(result.anomalous), result.latency_ms);
   }
   if (results.size() > kRows) fmt::print("… {} more in scores.csv\n", results.size() - kRows);
-  fmt::print("\n{} images scored, {} anomalous (score above {:.4g}); median latency {:.1f} ms\n",
-             results.size(), anomalous, threshold, median_latency(results));
+  if (results.empty()) {
+    fmt::print("no image scored\n");
+  } else {
+    fmt::print("\n{} images scored, {} anomalous (score above {:.4g}); median latency {:.1f} ms\n",
+               results.size(), anomalous, threshold, median_latency(results));
+  }
   fmt::print("scores: {}\n", (output / "scores.csv").string());
   if (options.heatmaps) fmt::print("heat maps: {}\n", (output / "heatmaps").string());
   if (options.maps) fmt::print("anomaly maps: {}\n", (output / "maps").string());

@@ -105,9 +105,10 @@ std::vector<Sample> test_samples(const fs::path& folder) {
   return samples;
 }
 
-Dataset open_mvtec(const fs::path& folder) {
+Dataset open_mvtec(const fs::path& folder, DatasetPart part) {
   Dataset dataset;
   dataset.train = samples_in(folder / "train" / "good", "good");
+  if (part == DatasetPart::kTraining) return dataset;
   dataset.test = test_samples(folder / "test");
   const fs::path truth = folder / "ground_truth";
   if (!is_folder(truth)) return dataset;
@@ -131,10 +132,11 @@ Dataset open_mvtec(const fs::path& folder) {
   return dataset;
 }
 
-Dataset open_loco(const fs::path& folder) {
+Dataset open_loco(const fs::path& folder, DatasetPart part) {
   Dataset dataset;
   dataset.train = samples_in(folder / "train" / "good", "good");
   dataset.validation = samples_in(folder / "validation" / "good", "good");
+  if (part == DatasetPart::kTraining) return dataset;
   dataset.test = test_samples(folder / "test");
   const fs::path truth = folder / "ground_truth";
   if (!is_folder(truth)) return dataset;
@@ -166,12 +168,13 @@ fs::path find_mask(const fs::path& mask_dir, const Sample& sample) {
                           (mask_dir / (sample.id + "_mask.png")).string()));
 }
 
-Dataset open_folder(const fs::path& root, const FolderLayout& layout) {
+Dataset open_folder(const fs::path& root, const FolderLayout& layout, DatasetPart part) {
   require(is_folder(root), "{}: there is no such folder", root.string());
   require(!layout.normal_dir.empty(), "the folder of normal images is not named");
   Dataset dataset;
   // An absolute path stays as it is.
   dataset.train = samples_in(root / layout.normal_dir, "good");
+  if (part == DatasetPart::kTraining) return dataset;
   if (!layout.normal_test_dir.empty()) {
     dataset.test = samples_in(root / layout.normal_test_dir, "good");
   }
@@ -202,17 +205,17 @@ Dataset open_folder(const fs::path& root, const FolderLayout& layout) {
 }  // namespace
 
 Dataset open_dataset(const std::string& layout, const fs::path& root, const std::string& category,
-                     const FolderLayout& folder) {
+                     const FolderLayout& folder, DatasetPart part) {
   require(layout == "mvtec" || layout == "loco" || layout == "folder",
           "unknown data set layout \"{}\"; known are mvtec, loco, folder", layout);
   Dataset dataset;
   fs::path base;
   if (layout == "folder") {
     base = category.empty() ? root : root / category;
-    dataset = open_folder(base, folder);
+    dataset = open_folder(base, folder, part);
   } else {
     base = category_folder(root, category);
-    dataset = layout == "mvtec" ? open_mvtec(base) : open_loco(base);
+    dataset = layout == "mvtec" ? open_mvtec(base, part) : open_loco(base, part);
   }
   dataset.layout = layout;
   dataset.root = base;

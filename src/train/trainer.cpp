@@ -114,7 +114,7 @@ class Run {
         precision_(resolve_precision(options.precision, device)),
         output_(options.output),
         dataset_(open_dataset(options.dataset, options.data, options.category,
-                              {.normal_dir = options.normal_dir})),
+                              {.normal_dir = options.normal_dir}, DatasetPart::kTraining)),
         teacher_metadata_(teacher.metadata) {
     const bool has_own_validation = !dataset_.validation.empty();
     split_validation(dataset_, options.validation_fraction, options.seed);

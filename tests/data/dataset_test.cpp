@@ -66,6 +66,15 @@ TEST_F(MvtecTest, takes_the_root_as_category) {
   EXPECT_EQ(dataset.test.size(), 4U);
 }
 
+TEST_F(MvtecTest, training_needs_no_test_images_or_masks) {
+  fs::remove_all(root / "bottle/ground_truth/crack");
+  EXPECT_ERROR(open_dataset("mvtec", root, "bottle"), Error, "has no mask");
+  fs::remove_all(root / "bottle/test");
+  const Dataset dataset = open_dataset("mvtec", root, "bottle", {}, DatasetPart::kTraining);
+  EXPECT_EQ(ids_of(dataset.train), (Ids{"good/000", "good/001"}));
+  EXPECT_TRUE(dataset.test.empty());
+}
+
 TEST_F(MvtecTest, has_no_masks_without_ground_truth) {
   fs::remove_all(root / "bottle/ground_truth");
   for (const auto& sample : open_dataset("mvtec", root, "bottle").test) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
@@ -142,6 +143,7 @@ TEST_F(TrainerTest, ResumedEqualsUninterruptedWithEveryExtra) {
   options_.schedule = "cosine";
   options_.warmup_fraction = 0.25;
   options_.ema_decay = 0.99;
+  options_.autoencoder_init = "lsuv";
   options_.precision = "bf16";
   expect_resumed_equals_uninterrupted();
 }
@@ -171,6 +173,21 @@ TEST_F(TrainerTest, KeptTeacherOutputsChangeNothing) {
   // The loss of the first step.
   const auto loss = [](const std::string& row) { return std::stod(row.substr(row.find(',') + 1)); };
   EXPECT_NEAR(loss(kept), loss(plain), 1e-4 * loss(plain));
+}
+
+TEST_F(TrainerTest, UnitVarianceInitialisationBeginsAtTheMeanOfTheTeacher) {
+  options_.steps = 1;
+  options_.autoencoder_init = "lsuv";
+  train(options_);
+  const auto log = read_file(fs::path(options_.output) / "train_log.csv");
+  // The fifth value of the second line: the normalised teacher's own variance, the crop's excepted.
+  std::istringstream row(log.substr(log.find('\n') + 1));
+  std::string value;
+  for (int i = 0; i < 5; ++i) std::getline(row, value, ',');
+  EXPECT_NEAR(std::stod(value), 1, 0.2);
+  // An autoencoder that gives 0 and a student that gives about 0 agree.
+  std::getline(row, value, ',');
+  EXPECT_LT(std::stod(value), 0.1);
 }
 
 TEST_F(TrainerTest, LogIsCutToTheCheckpoint) {

@@ -45,6 +45,13 @@ struct FolderLayout {
   std::string mask_dir = {};
 };
 
+/// Which images of a data set are wanted.
+enum class DatasetPart {
+  kAll,
+  /// train and validation: what there is to test on is left out, and may be missing.
+  kTraining
+};
+
 /// Opens category `category` of a data set under `root`. `layout` is
 ///  - "mvtec":  <root>/<category>/{train/good, test/<defect>, ground_truth/<defect>/<id>_mask.png}
 ///  - "loco":   as MVTec LOCO: also validation/good, ground_truth/<defect>/<id>/*.png
@@ -54,7 +61,8 @@ struct FolderLayout {
 /// ("mvtec" also takes <id>.png). Throws Error if a folder is missing or has no images, a mask is
 /// missing, or the category does not exist (the message names those that do).
 Dataset open_dataset(const std::string& layout, const std::filesystem::path& root,
-                     const std::string& category, const FolderLayout& folder = {});
+                     const std::string& category, const FolderLayout& folder = {},
+                     DatasetPart part = DatasetPart::kAll);
 
 /// If the set has no validation images, moves round(fraction * count) of the training images (at
 /// least one, and at least one stays) there, chosen by `seed`; with its own it is left as it is.
