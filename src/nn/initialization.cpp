@@ -21,10 +21,11 @@ void initialize_unit_variance(torch::nn::Conv2dImpl& convolution, Rng& rng,
   const torch::Tensor raw = output();
   const torch::Tensor root_mean_square = raw.square().mean({0, 2, 3}).sqrt();
   const torch::Tensor spread =
-      torch::maximum(raw.std({0, 2, 3}, /*unbiased=*/false), kSmallestSpread * root_mean_square)
-          .clamp_min(kTiny);
-  convolution.weight.div_(spread.view({-1, 1, 1, 1}));
-  convolution.bias.copy_(-raw.mean({0, 2, 3}) / spread);
+      torch::maximum(raw.std({0, 2, 3}, /*unbiased=*/false), kSmallestSpread * root_mean_square);
+  // A filter that sees nothing at all keeps its weights.
+  const torch::Tensor scale = torch::where(spread > kTiny, spread, torch::ones_like(spread));
+  convolution.weight.div_(scale.view({-1, 1, 1, 1}));
+  convolution.bias.copy_(-raw.mean({0, 2, 3}) / scale);
 }
 
 }  // namespace efficientad
