@@ -46,7 +46,8 @@ void calibrate(ModelBundle& bundle, torch::Device device,
   std::vector<RawMaps> maps;
   std::vector<std::array<int64_t, 2>> sizes;
   while (const auto image = next()) {
-    const RawMaps raw = raw_maps(engine.run(imagenet_normalize(image->image.unsqueeze(0))));
+    const RawMaps raw =
+        raw_maps(engine.run(network_input(image->image.unsqueeze(0), bundle.equalize_exposure)));
     maps.push_back({.st = raw.st.to(torch::kCPU), .ae = raw.ae.to(torch::kCPU)});
     sizes.push_back(image->size_hw);
   }

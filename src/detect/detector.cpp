@@ -39,7 +39,7 @@ DetectorMaps Detector::all_maps(const torch::Tensor& images) const {
               "a detector for images of ", bundle_.image_hw[0], "x", bundle_.image_hw[1],
               " was given ", images.scalar_type(), " ", images.sizes());
   const torch::NoGradGuard no_grad;
-  const RawMaps raw = raw_maps(engine_.run(imagenet_normalize(images)));
+  const RawMaps raw = raw_maps(engine_.run(network_input(images, bundle_.equalize_exposure)));
   const MapQuantiles& q = bundle_.quantiles;
   const auto finished = [&](const torch::Tensor& map) {
     return (bundle_.padding ? map : add_map_border(map)).to(torch::kCPU);

@@ -171,12 +171,17 @@ void save_bundle(const fs::path& path, const ModelBundle& bundle) {
   file.metadata["format"] = kModelFormat;
   file.metadata["format_version"] = kFormatVersion;
   file.metadata["model_size"] = bundle.model_size;
-  const nlohmann::ordered_json detector = {
-      {"image_height", bundle.image_hw[0]}, {"image_width", bundle.image_hw[1]},
-      {"padding", bundle.padding},          {"autoencoder_input", bundle.autoencoder_input},
-      {"q_a_st", bundle.quantiles.q_a_st},  {"q_b_st", bundle.quantiles.q_b_st},
-      {"q_a_ae", bundle.quantiles.q_a_ae},  {"q_b_ae", bundle.quantiles.q_b_ae},
-      {"threshold", bundle.threshold},      {"threshold_rule", bundle.threshold_rule}};
+  const nlohmann::ordered_json detector = {{"image_height", bundle.image_hw[0]},
+                                           {"image_width", bundle.image_hw[1]},
+                                           {"padding", bundle.padding},
+                                           {"autoencoder_input", bundle.autoencoder_input},
+                                           {"equalize_exposure", bundle.equalize_exposure},
+                                           {"q_a_st", bundle.quantiles.q_a_st},
+                                           {"q_b_st", bundle.quantiles.q_b_st},
+                                           {"q_a_ae", bundle.quantiles.q_a_ae},
+                                           {"q_b_ae", bundle.quantiles.q_b_ae},
+                                           {"threshold", bundle.threshold},
+                                           {"threshold_rule", bundle.threshold_rule}};
   file.metadata["detector"] = detector.dump();
   file.metadata["options"] = bundle.options.is_null() ? std::string("{}") : bundle.options.dump();
   file.metadata["provenance"] = nlohmann::ordered_json(bundle.provenance).dump();
@@ -203,6 +208,7 @@ ModelBundle load_bundle(const fs::path& path) {
   require(bundle.autoencoder_input == "fixed" || bundle.autoencoder_input == "full",
           "{}: autoencoder_input is \"{}\", but must be fixed or full", path.string(),
           bundle.autoencoder_input);
+  bundle.equalize_exposure = field<bool>(detector, "equalize_exposure", path);
   bundle.quantiles = {.q_a_st = field<double>(detector, "q_a_st", path),
                       .q_b_st = field<double>(detector, "q_b_st", path),
                       .q_a_ae = field<double>(detector, "q_a_ae", path),

@@ -117,6 +117,7 @@ Json make_report(const Evaluation& evaluation, const Dataset& dataset, const Mod
                      {"image_width", bundle.image_hw[1]},
                      {"padding", bundle.padding},
                      {"autoencoder_input", bundle.autoencoder_input},
+                     {"equalize_exposure", bundle.equalize_exposure},
                      {"options", bundle.options},
                      {"provenance", provenance}};
   return report;

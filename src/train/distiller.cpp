@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 
 #include "efficientad/core/device.h"
@@ -186,6 +187,20 @@ class Target {
   std::vector<Part> parts_;
 };
 
+/// The picture under another exposure: brightness times up to `largest` or its inverse, contrast
+/// times up to its square root, drawn log-uniformly. uint8 [height, width, 3].
+torch::Tensor jitter_exposure(const torch::Tensor& image_u8, double largest, Rng& rng) {
+  const double limit = std::log(largest);
+  const double brightness = std::exp(rng.uniform(-limit, limit));
+  const double contrast = std::exp(rng.uniform(-limit / 2, limit / 2));
+  const torch::Tensor image = to_float_chw(image_u8);
+  return adjust_contrast(adjust_brightness(image, brightness), contrast)
+      .mul(255)
+      .round()
+      .to(torch::kUInt8)
+      .permute({1, 2, 0});
+}
+
 /// Each layer for unit variance on `batch`; the last one begins small, near the target's mean.
 void initialize(Pdn& pdn, const torch::Tensor& batch, uint64_t seed) {
   constexpr double kLastScale = 0.3;
@@ -301,7 +316,11 @@ DistillResult distill(const DistillOptions& options,
       const int64_t index = rng.below(train_count);
       const int64_t y = rng.below((kDistillSide - crop) / 4 + 1);
       const int64_t x = rng.below((kDistillSide - crop) / 4 + 1);
-      images.push_back(cache.image(index, 4 * y, 4 * x, crop, crop));
+      torch::Tensor image = cache.image(index, 4 * y, 4 * x, crop, crop);
+      if (options.exposure_jitter > 1) {
+        image = jitter_exposure(image, options.exposure_jitter, rng);
+      }
+      images.push_back(image);
       targets.push_back(cache.target(index, y, x, crop_grid, crop_grid));
     }
     return Batch{torch::stack(images).permute({0, 3, 1, 2}),

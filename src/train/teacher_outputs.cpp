@@ -18,9 +18,12 @@ constexpr int64_t kStride = 4;
 }  // namespace
 
 TeacherOutputs::TeacherOutputs(Pdn teacher, torch::Device device, std::string precision,
-                               std::array<int64_t, 2> image_hw, int64_t images,
-                               int64_t budget_bytes)
-    : teacher_(std::move(teacher)), device_(device), precision_(std::move(precision)) {
+                               std::array<int64_t, 2> image_hw, bool equalize_exposure,
+                               int64_t images, int64_t budget_bytes)
+    : teacher_(std::move(teacher)),
+      device_(device),
+      precision_(std::move(precision)),
+      equalize_exposure_(equalize_exposure) {
   const PdnOptions& options = teacher_->options();
   const int64_t positions =
       pdn_output_side(image_hw[0], options.padding) * pdn_output_side(image_hw[1], options.padding);
@@ -39,8 +42,9 @@ torch::Tensor TeacherOutputs::whole(int64_t index, const torch::Tensor& image) {
   if (index < kept() && outputs_[static_cast<size_t>(index)].defined()) {
     return outputs_[static_cast<size_t>(index)];
   }
-  const torch::Tensor output = run(imagenet_normalize(to_float_chw(image).unsqueeze(0).to(device_))
-                                       .contiguous(torch::MemoryFormat::ChannelsLast));
+  const torch::Tensor output =
+      run(network_input(to_float_chw(image).unsqueeze(0).to(device_), equalize_exposure_)
+              .contiguous(torch::MemoryFormat::ChannelsLast));
   if (index < kept()) {
     outputs_[static_cast<size_t>(index)] = output.contiguous(torch::MemoryFormat::ChannelsLast);
   }

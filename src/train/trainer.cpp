@@ -127,8 +127,8 @@ class Run {
                {"the set of penalty images", images_->penalty_description()}};
     make_networks(teacher);
     teacher_outputs_ = std::make_unique<TeacherOutputs>(
-        networks_.teacher, device, precision_, options.image_hw(), images_->size(),
-        device.is_cpu() ? options.teacher_cache_mb << 20 : 0);
+        networks_.teacher, device, precision_, options.image_hw(), options.equalize_exposure,
+        images_->size(), device.is_cpu() ? options.teacher_cache_mb << 20 : 0);
   }
 
   TrainResult run() {
@@ -226,7 +226,8 @@ class Run {
     for (int64_t i = 0; i < count; ++i) {
       images.push_back(to_float_chw(images_->train_image(i * images_->size() / count)));
     }
-    torch::Tensor batch = imagenet_normalize(torch::stack(images)).to(device_);
+    torch::Tensor batch =
+        network_input(torch::stack(images), options_.equalize_exposure).to(device_);
     if (options_.autoencoder_input == "fixed") batch = autoencoder_input_fixed(batch);
     Rng rng(static_cast<uint64_t>(options_.seed), kAutoencoderWeights);
     networks_.autoencoder->initialize(
@@ -373,6 +374,7 @@ class Run {
     bundle.padding = options_.padding;
     bundle.image_hw = options_.image_hw();
     bundle.autoencoder_input = options_.autoencoder_input;
+    bundle.equalize_exposure = options_.equalize_exposure;
     bundle.teacher = networks_.teacher;
     bundle.student = networks_.student;
     bundle.autoencoder = networks_.autoencoder;

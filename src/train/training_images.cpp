@@ -11,6 +11,7 @@
 #include "efficientad/data/dead_leaves.h"
 #include "efficientad/data/image.h"
 #include "efficientad/data/resize.h"
+#include "efficientad/nn/exposure.h"
 #include "efficientad/nn/imagenet.h"
 
 namespace efficientad {
@@ -148,7 +149,8 @@ TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Devi
     const auto crop = [&](const torch::Tensor& image, const std::array<int64_t, 2>& at) {
       return image.narrow(1, at[0], crop_height).narrow(2, at[1], crop_width);
     };
-    const torch::Tensor image = to_float_chw(drawn.images[i]);
+    torch::Tensor image = to_float_chw(drawn.images[i]);
+    if (options_.equalize_exposure) image = equalize_exposure(image);
     batch.corners.push_back(corner());
     images.push_back(crop(image, batch.corners.back()));
     if (i < drawn.penalty.size()) {

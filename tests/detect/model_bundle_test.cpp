@@ -37,7 +37,9 @@ TEST(ModelBundle, LoadedGivesTheSameOutput) {
   for (const bool padding : {false, true}) {
     const TempDir dir;
     const auto path = dir.path / "model.safetensors";
-    const Detector before(small_bundle(padding));
+    ModelBundle made = small_bundle(padding);
+    made.equalize_exposure = padding;
+    const Detector before(std::move(made));
     save_bundle(path, before.bundle());
     const Detector after(load_bundle(path));
     const torch::Tensor images = torch::rand({1, 3, 64, 96});
@@ -45,6 +47,7 @@ TEST(ModelBundle, LoadedGivesTheSameOutput) {
     EXPECT_EQ(after.maps(images).sizes(), (std::vector<int64_t>{1, 1, 16, 24}));
     const ModelBundle& bundle = after.bundle();
     EXPECT_EQ(bundle.padding, padding);
+    EXPECT_EQ(bundle.equalize_exposure, padding);
     EXPECT_EQ(bundle.image_hw, before.bundle().image_hw);
     EXPECT_EQ(bundle.quantiles.q_b_st, 1.0 / 3.0);
     EXPECT_EQ(bundle.threshold, 0.123456789012345);
@@ -158,6 +161,17 @@ TEST(Detector, BatchEqualsOneByOne) {
     // Convolutions may choose another order of summation for another batch size.
     expect_near(together.narrow(0, i, 1), detector.maps(images.narrow(0, i, 1)), 1e-4, 1e-5);
   }
+}
+
+TEST(Detector, ExposureMattersUnlessItIsEqualized) {
+  const torch::Tensor image = 0.5 * torch::rand({1, 3, 64, 96});
+  const Detector plain(small_bundle());
+  EXPECT_GT((plain.maps(image) - plain.maps(1.5 * image)).abs().max().item<double>(), 1e-4);
+  ModelBundle bundle = small_bundle();
+  bundle.equalize_exposure = true;
+  const Detector equalizing(std::move(bundle));
+  // The images differ by rounding.
+  expect_near(equalizing.maps(image), equalizing.maps(1.5 * image), 1e-5, 2e-6);
 }
 
 TEST(Detector, ScoreIsTheMaximumAtTheImagesSize) {

@@ -72,7 +72,7 @@ TEST_F(Distiller, WritesATeacherWithItsProvenanceAndLearns) {
   });
   EXPECT_LT(last, 0.8 * first);
   EXPECT_GT(result.explained_variance, 0.2);
-  const Teacher teacher = load_teacher(options_.output, "small", false);
+  Teacher teacher = load_teacher(options_.output, "small", false);
   EXPECT_EQ(teacher.metadata.at("steps"), "40");
   EXPECT_EQ(teacher.metadata.at("images"), "4 images of images");
   EXPECT_EQ(teacher.metadata.at("backbone_architecture"), "backbone.pt");
@@ -124,6 +124,27 @@ TEST_F(Distiller, InterruptedFeaturesAreKept) {
     if (progress.stage == "features" && first == 0) first = progress.done;
   });
   EXPECT_EQ(first, 3);
+}
+
+TEST_F(Distiller, ExposureJitterMakesTheTeacherDependLessOnExposure) {
+  options_.steps = 60;
+  options_.crop_size = 96;
+  const torch::Tensor image =
+      to_float_chw(resize_pil_bilinear(read_image(dir_.path / "images" / "0.png"), {256, 256}));
+  const auto dependence = [&] {
+    torch::NoGradGuard no_grad;
+    Teacher teacher = load_teacher(options_.output, "small", /*padding=*/false);
+    const auto output = [&](double brightness) {
+      return teacher.network->forward(imagenet_normalize(image * brightness).unsqueeze(0));
+    };
+    const torch::Tensor plain = output(1);
+    return ((output(0.5) - plain).square().mean() / plain.var()).item<double>();
+  };
+  distill(options_, ignore);
+  const double without = dependence();
+  options_.exposure_jitter = 3;
+  distill(options_, ignore);
+  EXPECT_LT(dependence(), 0.7 * without);
 }
 
 TEST_F(Distiller, PatchTargetOfThePaper) {

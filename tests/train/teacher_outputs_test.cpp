@@ -26,7 +26,7 @@ class TeacherOutputsTest : public testing::Test {
   }
 
   TeacherOutputs outputs(int64_t budget, const std::string& precision = "fp32") {
-    return {teacher_, torch::kCPU, precision, {kSide, kSide}, 3, budget};
+    return {teacher_, torch::kCPU, precision, {kSide, kSide}, equalize_exposure_, 3, budget};
   }
 
   TrainBatch batch(const std::vector<int64_t>& indices,
@@ -34,20 +34,23 @@ class TeacherOutputsTest : public testing::Test {
     TrainBatch batch;
     std::vector<torch::Tensor> crops;
     for (size_t i = 0; i < indices.size(); ++i) {
-      crops.push_back(to_float_chw(images_[static_cast<size_t>(indices[i])])
-                          .narrow(1, corners[i][0], kCrop)
-                          .narrow(2, corners[i][1], kCrop));
+      const torch::Tensor whole =
+          network_input(to_float_chw(images_[static_cast<size_t>(indices[i])]), equalize_exposure_);
+      crops.push_back(whole.narrow(1, corners[i][0], kCrop).narrow(2, corners[i][1], kCrop));
     }
-    batch.images = imagenet_normalize(torch::stack(crops));
+    batch.images = torch::stack(crops);
     batch.corners = corners;
     return batch;
   }
 
+  void expect_crops_are_what_the_teacher_gives();
+
   Pdn teacher_ = nullptr;
+  bool equalize_exposure_ = false;
   std::vector<torch::Tensor> images_;
 };
 
-TEST_F(TeacherOutputsTest, CropsAreWhatTheTeacherGivesForThem) {
+void TeacherOutputsTest::expect_crops_are_what_the_teacher_gives() {
   const torch::NoGradGuard no_grad;
   const std::vector<int64_t> indices = {2, 0, 1};
   const TrainBatch crops = batch(indices, {{0, 4}, {32, 0}, {12, 20}});
@@ -64,6 +67,16 @@ TEST_F(TeacherOutputsTest, CropsAreWhatTheTeacherGivesForThem) {
       if (found.defined()) expect_near(found, expected, 1e-4, 1e-5);
     }
   }
+}
+
+TEST_F(TeacherOutputsTest, CropsAreWhatTheTeacherGivesForThem) {
+  expect_crops_are_what_the_teacher_gives();
+}
+
+TEST_F(TeacherOutputsTest, CropsAreWhatTheTeacherGivesForThemUnderOneExposure) {
+  equalize_exposure_ = true;
+  images_[0] = (images_[0] * 0.5).to(torch::kUInt8);
+  expect_crops_are_what_the_teacher_gives();
 }
 
 TEST_F(TeacherOutputsTest, KeepsWhatWasComputed) {

@@ -145,6 +145,7 @@ TEST_F(TrainerTest, ResumedEqualsUninterruptedWithEveryExtra) {
   options_.ema_decay = 0.99;
   options_.autoencoder_init = "lsuv";
   options_.precision = "bf16";
+  options_.equalize_exposure = true;
   expect_resumed_equals_uninterrupted();
 }
 

@@ -8,6 +8,7 @@
 
 #include "efficientad/data/image.h"
 #include "efficientad/nn/imagenet.h"
+#include "support/near.h"
 #include "support/temp_dir.h"
 
 namespace efficientad {
@@ -51,6 +52,32 @@ TEST(TrainingImages, CropsShowEveryPartOfTheImageAboutEquallyOften) {
   }
   // Expected: the rarest half as often as the commonest.
   EXPECT_GT(seen.min().item<double>(), 0.35 * seen.max().item<double>());
+}
+
+TEST(TrainingImages, EqualizesTheWholeImagesExposureThenJittersAndCrops) {
+  const TempDir dir;
+  // Dark at the left edge, so that a crop's own mean is another.
+  torch::Tensor image = torch::full({kSide, kSide, 3}, 100, torch::kUInt8);
+  image.narrow(1, 0, kSide / 4).fill_(20);
+  write_image(dir.path / "image.png", image);
+  TrainOptions options;
+  options.image_size = kSide;
+  options.crop_size = kCrop;
+  options.penalty = false;
+  options.equalize_exposure = true;
+  TrainingImages images(options, {dir.path / "image.png"});
+  const torch::Tensor bright = imagenet_normalize(torch::full({3, 1, 1}, 0.5625f));
+  double jittered_least = 1e9;
+  double jittered_most = 0;
+  for (int64_t step = 0; step < 20; ++step) {
+    const TrainBatch batch = images.prepare(images.draw(step), step, torch::kCPU);
+    // 100 where the mean is 80 becomes 0.5625 where it is 0.45, wherever the crop is.
+    expect_near(batch.images.amax({0, 2, 3}), bright.flatten(), 1e-5, 1e-5);
+    const double most = batch.jittered.max().item<double>();
+    jittered_least = std::min(jittered_least, most);
+    jittered_most = std::max(jittered_most, most);
+  }
+  EXPECT_GT(jittered_most - jittered_least, 0.2);
 }
 
 }  // namespace

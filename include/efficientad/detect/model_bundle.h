@@ -47,6 +47,8 @@ struct ModelBundle {
   std::array<int64_t, 2> image_hw = {256, 256};
   /// "fixed" or "full".
   std::string autoencoder_input = "fixed";
+  /// Images are brought under one exposure first: equalize_exposure().
+  bool equalize_exposure = false;
   Pdn teacher = nullptr;
   Pdn student = nullptr;
   Autoencoder autoencoder = nullptr;

@@ -25,6 +25,7 @@ struct DistillOptions {
   int64_t crop_size = 128;
   bool flip = true;
   double grey_probability = 0.1;
+  double exposure_jitter = 1;
   std::string optimizer = "muon";
   double muon_learning_rate = 0.012;
   double learning_rate = 1e-3;
@@ -81,6 +82,13 @@ struct DistillOptions {
                        .source = "paper",
                        .minimum = 0,
                        .maximum = 1});
+    visitor("exposure_jitter", exposure_jitter,
+            OptionInfo{.help = "largest factor by which the teacher's picture is made brighter or "
+                               "darker while the target stays (contrast: its square root), so "
+                               "that features depend less on exposure; 1: none",
+                       .source = "ours",
+                       .minimum = 1,
+                       .maximum = 16});
     visitor("optimizer", optimizer,
             OptionInfo{.help = "adam (the paper's) or muon",
                        .source = "ours: explained more variance after equally few steps",

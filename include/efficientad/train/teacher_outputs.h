@@ -20,9 +20,10 @@ namespace efficientad {
 class TeacherOutputs {
  public:
   /// For `images` training images of `image_hw` px, with at most `budget_bytes` of memory.
-  /// `precision`: "fp32" or "bf16".
+  /// `precision`: "fp32" or "bf16"; `equalize_exposure`: as network_input() takes it.
   TeacherOutputs(Pdn teacher, torch::Device device, std::string precision,
-                 std::array<int64_t, 2> image_hw, int64_t images, int64_t budget_bytes);
+                 std::array<int64_t, 2> image_hw, bool equalize_exposure, int64_t images,
+                 int64_t budget_bytes);
 
   /// Of how many images the outputs are kept; these are the first.
   int64_t kept() const { return static_cast<int64_t>(outputs_.size()); }
@@ -42,6 +43,7 @@ class TeacherOutputs {
   Pdn teacher_;
   torch::Device device_;
   std::string precision_;
+  bool equalize_exposure_;
   /// [1, C, h, w] each, channels innermost; undefined: not computed yet.
   std::vector<torch::Tensor> outputs_;
 };

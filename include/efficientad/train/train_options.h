@@ -22,6 +22,7 @@ struct TrainOptions {
   int64_t image_size = 256;
   int64_t image_width = 0;
   std::string autoencoder_input = "fixed";
+  bool equalize_exposure = false;
   bool penalty = true;
   std::string penalty_images;
   double penalty_grey = 0.3;
@@ -91,6 +92,11 @@ struct TrainOptions {
                    .source = "ours: its encoder is global at 256 px only; the same as the "
                              "paper's there",
                    .choices = {"fixed", "full"}});
+    visitor("equalize_exposure", equalize_exposure,
+            OptionInfo{.help = "multiply each image by what makes its mean 0.45 of 1, in training "
+                               "and inference, so that its exposure does not matter (nor does a "
+                               "defect that changes nothing else)",
+                       .source = "ours: off, as in the paper"});
     visitor("penalty", penalty,
             OptionInfo{.help = "penalise the student's output on images of other things",
                        .source = "paper"});

@@ -53,7 +53,7 @@ class TrainingImages {
   /// starts threads of its own.
   Drawn draw(int64_t step);
 
-  /// Jitters, crops and normalises what was drawn for the step.
+  /// Equalises (as the options say), jitters, crops and normalises what was drawn for the step.
   TrainBatch prepare(const Drawn& drawn, int64_t step, torch::Device device) const;
 
   /// Training image `index`, resized: uint8 [H, W, 3]. Any thread.
