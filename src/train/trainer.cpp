@@ -328,6 +328,14 @@ class Run {
         mix64(static_cast<uint64_t>(options_.seed), kDropout, static_cast<uint64_t>(step_)));
     TrainBatch batch = images_->prepare(drawn, step_, device_);
     batch.teacher = teacher_outputs_->of_crops(drawn.indices, drawn.images, batch);
+    if (batch.plain.defined()) {
+      std::vector<torch::Tensor> outputs;
+      for (size_t i = drawn.indices.size() - static_cast<size_t>(batch.plain.size(0));
+           i < drawn.indices.size(); ++i) {
+        outputs.push_back(teacher_outputs_->whole(drawn.indices[i], drawn.images[i]));
+      }
+      batch.teacher_plain = torch::cat(outputs);
+    }
     const Losses losses = training_losses(networks_, batch, options_.hard_quantile, precision_);
     const LossValues values = {.hard = losses.hard.item<double>(),
                                .penalty = losses.penalty.item<double>(),
@@ -481,6 +489,9 @@ void check_train_options(const TrainOptions& options) {
   require_usage(options.penalty_batch_size <= options.batch_size,
                 "penalty_batch_size is {}, but must be at most batch_size, which is {}",
                 options.penalty_batch_size, options.batch_size);
+  require_usage(options.autoencoder_plain_batch_size <= options.batch_size,
+                "autoencoder_plain_batch_size is {}, but must be at most batch_size, which is {}",
+                options.autoencoder_plain_batch_size, options.batch_size);
   require_usage(options.autoencoder_batch_size <= options.batch_size,
                 "autoencoder_batch_size is {}, but must be at most batch_size, which is {}",
                 options.autoencoder_batch_size, options.batch_size);

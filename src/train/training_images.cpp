@@ -139,6 +139,7 @@ TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Devi
   std::vector<torch::Tensor> images;
   std::vector<torch::Tensor> jittered;
   std::vector<torch::Tensor> penalty;
+  std::vector<torch::Tensor> plain;
   for (size_t i = 0; i < drawn.images.size(); ++i) {
     const auto item = static_cast<uint64_t>(step * options_.batch_size + static_cast<int64_t>(i));
     Rng crop_rng(seed, kCrop, item);
@@ -153,6 +154,8 @@ TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Devi
     if (options_.equalize_exposure) image = equalize_exposure(image);
     batch.corners.push_back(corner());
     images.push_back(crop(image, batch.corners.back()));
+    const auto left = static_cast<int64_t>(drawn.images.size() - i);
+    if (left <= options_.autoencoder_plain_batch_size) plain.push_back(image);
     if (i < drawn.penalty.size()) {
       const bool grey = Rng(seed, kPenalty, 2 * item + 1).chance(options_.penalty_grey);
       const torch::Tensor other = to_float_chw(drawn.penalty[i]);
@@ -181,6 +184,7 @@ TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Devi
   batch.images = finish(images);
   batch.jittered = finish(jittered);
   if (!penalty.empty()) batch.penalty = finish(penalty);
+  if (!plain.empty()) batch.plain = finish(plain);
   return batch;
 }
 

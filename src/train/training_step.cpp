@@ -33,6 +33,7 @@ Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch
   const int64_t images = batch.images.size(0);
   const int64_t penalty = batch.penalty.defined() ? batch.penalty.size(0) : 0;
   const int64_t jittered = batch.jittered.size(0);
+  const int64_t plain = batch.plain.defined() ? batch.plain.size(0) : 0;
   const int64_t channels = nets.teacher_mean.size(1);
   const bool padding = nets.student->options().padding;
   const torch::Tensor jittered_crops =
@@ -41,7 +42,7 @@ Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch
           .contiguous(torch::MemoryFormat::ChannelsLast);
 
   torch::Tensor teacher;
-  torch::Tensor teacher_jittered;
+  torch::Tensor teacher_whole;
   torch::Tensor student;
   torch::Tensor student_ae;
   torch::Tensor autoencoder;
@@ -50,7 +51,12 @@ Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch
     {
       const torch::NoGradGuard no_grad;
       teacher = batch.teacher.defined() ? batch.teacher : nets.teacher->forward(batch.images);
-      teacher_jittered = nets.teacher->forward(batch.jittered);
+      teacher_whole = nets.teacher->forward(batch.jittered);
+      if (plain > 0) {
+        teacher_whole = torch::cat({teacher_whole, batch.teacher_plain.defined()
+                                                       ? batch.teacher_plain
+                                                       : nets.teacher->forward(batch.plain)});
+      }
     }
     // One pass for all images; each then needs one half of the last layer.
     std::vector<torch::Tensor> seen = {batch.images};
@@ -58,14 +64,18 @@ Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch
     seen.push_back(jittered_crops);
     const torch::Tensor trunk = nets.student->trunk(torch::cat(seen));
     student = nets.student->head(trunk.narrow(0, 0, images + penalty), 0, channels);
-    student_ae =
-        nets.student->head(trunk.narrow(0, images + penalty, jittered), channels, channels);
-    autoencoder =
-        run_autoencoder(nets.autoencoder, nets.autoencoder_input, padding, batch.jittered);
+    torch::Tensor for_autoencoder = trunk.narrow(0, images + penalty, jittered);
+    torch::Tensor whole = batch.jittered;
+    if (plain > 0) {
+      for_autoencoder = torch::cat({for_autoencoder, trunk.narrow(0, images - plain, plain)});
+      whole = torch::cat({whole, batch.plain});
+    }
+    student_ae = nets.student->head(for_autoencoder, channels, channels);
+    autoencoder = run_autoencoder(nets.autoencoder, nets.autoencoder_input, padding, whole);
   }
   teacher = normalize_teacher(teacher.to(torch::kFloat32), nets.teacher_mean, nets.teacher_std);
-  teacher_jittered =
-      normalize_teacher(teacher_jittered.to(torch::kFloat32), nets.teacher_mean, nets.teacher_std);
+  teacher_whole =
+      normalize_teacher(teacher_whole.to(torch::kFloat32), nets.teacher_mean, nets.teacher_std);
   student = student.to(torch::kFloat32);
   student_ae = student_ae.to(torch::kFloat32);
   autoencoder = autoencoder.to(torch::kFloat32);
@@ -78,10 +88,14 @@ Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch
                     : sum;
   losses.penalty = penalty > 0 ? student.narrow(0, images, penalty).square().mean()
                                : torch::zeros({}, sum.options());
-  losses.autoencoder = torch::mse_loss(autoencoder, teacher_jittered);
-  losses.student_autoencoder =
-      torch::mse_loss(student_ae, windows(autoencoder, batch.jittered_corners, kStride,
-                                          student_ae.size(2), student_ae.size(3)));
+  losses.autoencoder = torch::mse_loss(autoencoder, teacher_whole);
+  std::vector<std::array<int64_t, 2>> corners = batch.jittered_corners;
+  for (size_t i = batch.corners.size() - static_cast<size_t>(plain); i < batch.corners.size();
+       ++i) {
+    corners.push_back(batch.corners[i]);
+  }
+  losses.student_autoencoder = torch::mse_loss(
+      student_ae, windows(autoencoder, corners, kStride, student_ae.size(2), student_ae.size(3)));
   return losses;
 }
 

@@ -139,6 +139,7 @@ TEST_F(TrainerTest, ResumedEqualsUninterruptedWithEveryExtra) {
   options_.batch_size = 2;
   options_.penalty_batch_size = 1;
   options_.autoencoder_batch_size = 1;
+  options_.autoencoder_plain_batch_size = 1;
   options_.optimizer = "muon";
   options_.schedule = "cosine";
   options_.warmup_fraction = 0.25;
@@ -291,6 +292,8 @@ TEST_F(TrainerTest, OptionsThatCannotBe) {
   expect_refused([](auto& o) { o.crop_size = 32; }, "crop_size is 32");
   expect_refused([](auto& o) { o.penalty_batch_size = 2; }, "penalty_batch_size is 2");
   expect_refused([](auto& o) { o.autoencoder_batch_size = 2; }, "autoencoder_batch_size is 2");
+  expect_refused([](auto& o) { o.autoencoder_plain_batch_size = 2; },
+                 "autoencoder_plain_batch_size is 2");
   expect_refused([](auto& o) { o.autoencoder_input = "full"; }, "at least 256 px");
   expect_refused([](auto& o) { o.image_width = 32; }, "image_width is 32");
   expect_refused([](auto& o) { o.resume = o.overwrite = true; }, "contradict");

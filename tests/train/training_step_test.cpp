@@ -87,6 +87,32 @@ TEST(TrainingStep, TermsMayHaveFewerImages) {
   expect_near(losses.hard, hard, 1e-4, 0);
 }
 
+TEST(TrainingStep, PlainImagesCountAsJitteredOnes) {
+  DetectorNetworks nets = make_networks();
+  const torch::Tensor whole = torch::randn({3, 3, 96, 104});
+  constexpr int64_t kCrop = 64;
+  TrainBatch batch = {
+      .images = torch::cat({window(whole, 0, 4, 40, kCrop), window(whole, 1, 32, 0, kCrop),
+                            window(whole, 2, 8, 20, kCrop)}),
+      .corners = {{4, 40}, {32, 0}, {8, 20}},
+      .jittered = torch::randn({1, 3, 96, 104}),
+      .jittered_corners = {{8, 12}}};
+  TrainBatch all = batch;
+  all.jittered = torch::cat({batch.jittered, whole.narrow(0, 1, 2)});
+  all.jittered_corners = {{8, 12}, {32, 0}, {8, 20}};
+  const Losses expected = training_losses(nets, all, 0.9, "fp32");
+  batch.plain = whole.narrow(0, 1, 2);
+  for (const bool known : {false, true}) {
+    const torch::NoGradGuard no_grad;
+    if (known) batch.teacher_plain = nets.teacher->forward(batch.plain);
+    const Losses losses = training_losses(nets, batch, 0.9, "fp32");
+    // float32 sums in another order.
+    expect_near(losses.hard, expected.hard, 1e-4, 0);
+    expect_near(losses.autoencoder, expected.autoencoder, 1e-4, 0);
+    expect_near(losses.student_autoencoder, expected.student_autoencoder, 1e-4, 0);
+  }
+}
+
 TEST(TrainingStep, GradientsReachStudentAndAutoencoderOnly) {
   DetectorNetworks nets = make_networks();
   const TrainBatch batch = {.images = torch::randn({1, 3, 64, 64}),

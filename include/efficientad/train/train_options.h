@@ -33,6 +33,7 @@ struct TrainOptions {
   int64_t batch_size = 1;
   int64_t penalty_batch_size = 0;
   int64_t autoencoder_batch_size = 0;
+  int64_t autoencoder_plain_batch_size = 0;
   int64_t crop_size = 0;
   std::string autoencoder_init = "uniform";
   std::string optimizer = "adam";
@@ -139,6 +140,12 @@ struct TrainOptions {
             OptionInfo{.help = "of a step's images, how many the autoencoder sees, at most "
                                "batch_size; 0: all",
                        .source = "paper",
+                       .minimum = 0,
+                       .maximum = 1024});
+    visitor("autoencoder_plain_batch_size", autoencoder_plain_batch_size,
+            OptionInfo{.help = "how many more the autoencoder sees, without jitter; this costs far "
+                               "less, as the teacher's outputs on them are known already",
+                       .source = fast,
                        .minimum = 0,
                        .maximum = 1024});
     visitor("crop_size", crop_size,
