@@ -35,14 +35,17 @@ constexpr uint64_t kPenaltyKey = 1ULL << 62;
 
 constexpr int64_t kStride = 4;
 
-/// A random multiple of 4 px at which a crop of `crop` of `side` px begins. Drawn beyond both ends
-/// and moved back inside, so that the outermost outputs along the side are seen about half as
-/// often as the middle; evenly drawn, they would be seen far less.
+/// Where a crop of `crop` of `side` px begins, a multiple of 4 px: one of the fewest evenly spaced
+/// places whose crops show every output along the side. Each output is then seen about equally
+/// often (exactly, where crops meet without an overlap: 144 of 256 px). Places drawn evenly would
+/// show the outermost outputs far less often than the middle, and to an unpadded network, which
+/// computes the same wherever the crop begins, they show nothing more.
 int64_t draw_corner(Rng& rng, int64_t side, int64_t crop) {
-  const int64_t last = (side - crop) / kStride;
   // An output j of the unpadded network needs the pixels from 4 j to 4 j + 32.
-  const int64_t beyond = crop / kStride - 9;
-  return kStride * std::clamp<int64_t>(rng.below(last + 2 * beyond + 1) - beyond, 0, last);
+  const int64_t outputs_of_crop = crop / kStride - 8;
+  const int64_t last = (side - crop) / kStride;
+  const int64_t gaps = (last + outputs_of_crop - 1) / outputs_of_crop;
+  return gaps > 0 ? kStride * (rng.below(gaps + 1) * last / gaps) : 0;
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kSide = 128;
 constexpr int64_t kCrop = 64;
 
-TEST(TrainingImages, CropsShowEveryPartOfTheImageAboutEquallyOften) {
+TEST(TrainingImages, CropsShowEveryOutputAboutEquallyOften) {
   const TempDir dir;
   // Each pixel tells where it is.
   torch::Tensor image = torch::zeros({kSide, kSide, 3}, torch::kUInt8);
@@ -50,8 +50,7 @@ TEST(TrainingImages, CropsShowEveryPartOfTheImageAboutEquallyOften) {
       }
     }
   }
-  // Expected: the rarest half as often as the commonest.
-  EXPECT_GT(seen.min().item<double>(), 0.35 * seen.max().item<double>());
+  EXPECT_GT(seen.min().item<double>(), 0.8 * seen.max().item<double>());
 }
 
 TEST(TrainingImages, EqualizesTheWholeImagesExposureThenJittersAndCrops) {

@@ -143,8 +143,9 @@ struct TrainOptions {
                        .minimum = 0,
                        .maximum = 1024});
     visitor("autoencoder_plain_batch_size", autoencoder_plain_batch_size,
-            OptionInfo{.help = "how many more the autoencoder sees, without jitter; this costs far "
-                               "less, as the teacher's outputs on them are known already",
+            OptionInfo{.help = "how many more the autoencoder sees, without jitter, at most "
+                               "batch_size; this costs far less, as the teacher's outputs on them "
+                               "are known already",
                        .source = fast,
                        .minimum = 0,
                        .maximum = 1024});
