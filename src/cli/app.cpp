@@ -52,9 +52,24 @@ std::string config_path(const std::vector<std::string>& values) {
   return path;
 }
 
+nlohmann::json read_config(const std::string& path) {
+  try {
+    return read_json(path);
+  } catch (const Error& error) {
+    throw UsageError(error.what());
+  }
+}
+
 void finish(const CommonFlags& common) { start_logging(common.log_level); }
 
 }  // namespace cli::internal
+
+void cli::make_result_folder(const std::filesystem::path& folder) {
+  require_usage(!std::filesystem::exists(folder / "train_log.csv"),
+                "{}: is the folder of a training; choose another output folder, such as {}",
+                folder.string(), (folder / "report").string());
+  make_folder(folder);
+}
 
 namespace {
 
@@ -88,11 +103,15 @@ void print_commands(std::FILE* out) {
 template <class Function>
 int guarded(Function function) {
   try {
-    return function();
+    const int status = function();
+    // What nobody could read is no result.
+    require(std::fflush(stdout) == 0 && std::ferror(stdout) == 0,
+            "the standard output cannot be written to");
+    return status;
   } catch (const cli::Answered&) {
     return 0;
   } catch (const UsageError& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
+    fmt::print(stderr, "error: {}\n", message_of(error));
     return 2;
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "error: out of memory\n");

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,7 @@ inline std::string flag_name(std::string name) {
 void add_common(CLI::App& app, CommonFlags& common);
 void parse(CLI::App& app, std::vector<std::string> values);
 std::string config_path(const std::vector<std::string>& values);
+nlohmann::json read_config(const std::string& path);
 void finish(const CommonFlags& common);
 
 }  // namespace internal
@@ -47,7 +49,7 @@ template <class Options>
 CommonFlags parse_options(const Arguments& arguments, const std::string& description,
                           Options& options) {
   const std::string config = internal::config_path(arguments.values);
-  if (!config.empty()) options_from_json(read_json(config), config, options);
+  if (!config.empty()) options_from_json(internal::read_config(config), config, options);
 
   CLI::App app(description, arguments.program);
   CommonFlags common;
@@ -82,6 +84,10 @@ CommonFlags parse_options(const Arguments& arguments, const std::string& descrip
   check_options(options);
   return common;
 }
+
+/// Makes a folder for results. Throws UsageError if a training lives in it, whose options.json they
+/// would replace.
+void make_result_folder(const std::filesystem::path& folder);
 
 // The commands, one file each. They return the exit status.
 int distill(const Arguments& arguments);

@@ -33,7 +33,7 @@ int distill(const Arguments& arguments) {
         {"explained_variance", result.explained_variance},
         {"explained_variance_shallow", result.explained_variance_shallow},
         {"explained_variance_deep", result.explained_variance_deep}};
-    fmt::print("{}\n", json.dump());
+    fmt::print("{}\n", dump_json(json));
   } else {
     fmt::print(
         "{}\nexplained variance on held-out images {:.3f} (finer half {:.3f}, coarser half "

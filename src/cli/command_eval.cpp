@@ -30,7 +30,7 @@ int eval(const Arguments& arguments) {
                                         .normal_test_dir = options.normal_test_dir,
                                         .mask_dir = options.mask_dir});
   ModelBundle bundle = load_bundle(options.model);
-  make_folder(output);
+  make_result_folder(output);
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   spdlog::info("evaluate {} on {} test images of {}, on {}", options.model, dataset.test.size(),
@@ -51,7 +51,7 @@ int eval(const Arguments& arguments) {
   write_file(output / "scores.csv", scores_csv(evaluation));
   write_json(output / "report.json", report);
   if (common.json) {
-    fmt::print("{}\n", report.dump());
+    fmt::print("{}\n", dump_json(report));
   } else {
     fmt::print("{}\nreport: {}\nscores: {}\nanomaly maps: {}\n", report_table(report),
                (output / "report.json").string(), (output / "scores.csv").string(),

@@ -62,12 +62,19 @@ std::vector<fs::path> matches_of(const std::string& pattern) {
 }
 
 /// The images that the command's paths stand for, each once, in the order given. What `output`
-/// holds from an earlier run is passed over when a folder is searched. A path that stands for
-/// nothing is a failure like an image that cannot be read.
+/// holds from an earlier run is passed over when a folder is searched; an image named that a result
+/// could overwrite is bad usage. A path that stands for nothing is a failure like an image that
+/// cannot be read.
 Inputs find_images(const std::vector<std::string>& paths, const fs::path& output) {
   Inputs inputs;
   std::set<fs::path> seen;
+  const auto is_result = [&](const fs::path& path) {
+    return is_below(path, plain(output / "heatmaps")) || is_below(path, plain(output / "maps"));
+  };
   const auto add = [&](const fs::path& path) {
+    require_usage(!is_result(plain(path)),
+                  "{}: lies where results are written to; choose another output folder",
+                  path.string());
     if (seen.insert(plain(path)).second) inputs.images.push_back(path);
   };
   const auto add_any = [&](const fs::path& path) {
@@ -78,7 +85,8 @@ Inputs find_images(const std::vector<std::string>& paths, const fs::path& output
     const auto images = list_images(path, /*recursive=*/true);
     const fs::path results = plain(output / "");
     for (const auto& image : images) {
-      if (!is_below(plain(image), results) || is_below(plain(path), results)) add(image);
+      const bool passed_over = is_below(plain(image), results) && !is_below(plain(path), results);
+      if (!passed_over && !(is_result(plain(image)) && !is_result(plain(path)))) add(image);
     }
     if (images.empty()) inputs.failures.push_back({path.string(), "the folder holds no images"});
   };
@@ -201,7 +209,7 @@ void print_results(const InferOptions& options, const std::vector<Scored>& resul
         {"output", options.output}, {"images", results.size()},
         {"anomalous", anomalous},   {"unreadable", failures.size()},
         {"threshold", threshold},   {"median_latency_ms", median_latency(results)}};
-    fmt::print("{}\n", line.dump());
+    fmt::print("{}\n", dump_json(line));
     return;
   }
   constexpr size_t kRows = 40;
@@ -249,8 +257,7 @@ int infer(const Arguments& arguments) {
   Inputs inputs = find_images(options.paths, output);
   const std::vector<std::string> names = result_names(inputs.images);
   ModelBundle bundle = load_bundle(options.model);
-  make_folder(output);
-  write_json(output / "options.json", options_to_json(options));
+  make_result_folder(output);
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   spdlog::info("score {} images with {}, on {}", inputs.images.size(), options.model,
@@ -272,6 +279,7 @@ int infer(const Arguments& arguments) {
   for (int64_t i = 0; i < total; ++i) {
     if (interrupt_requested()) {
       write_scores(output, results, failures);
+      write_json(output / "options.json", options_to_json(options));
       throw Interrupted(
           fmt::format("interrupted; the results of {} of {} images are kept", i, total));
     }
@@ -288,8 +296,8 @@ int infer(const Arguments& arguments) {
     const Detection detection =
         detector.finish(map, {loaded.image_u8.size(0), loaded.image_u8.size(1)});
     const double latency_ms = loaded.resize_ms + ms_since(start);
-    require(!std::isnan(detection.score),
-            "{}: the model gives no number; its weights or statistics are damaged", path);
+    require(std::isfinite(detection.score),
+            "{}: the model gives no finite number; its weights or statistics are damaged", path);
     results.push_back({path, detection.score, detection.anomalous, latency_ms});
 
     const std::string& name = names[static_cast<size_t>(i)];
@@ -302,6 +310,7 @@ int infer(const Arguments& arguments) {
   }
   progress.finish();
   write_scores(output, results, failures);
+  write_json(output / "options.json", options_to_json(options));
   print_results(options, results, failures, threshold, common.json);
   return failures.empty() ? 0 : 1;
 }

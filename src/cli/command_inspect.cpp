@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "cli/command.h"
+#include "efficientad/core/json.h"
 #include "efficientad/core/safetensors.h"
 
 namespace efficientad::cli {
@@ -23,8 +24,11 @@ struct InspectOptions {
 /// Metadata that holds JSON is shown as JSON, the rest as strings.
 nlohmann::ordered_json parsed(const std::string& text) {
   if (text.empty() || (text[0] != '{' && text[0] != '[')) return text;
-  auto json = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-  return json.is_discarded() ? nlohmann::ordered_json(text) : json;
+  try {
+    return parse_json<nlohmann::ordered_json>(text, "");
+  } catch (const Error&) {
+    return text;
+  }
 }
 
 }  // namespace
@@ -58,7 +62,7 @@ int inspect(const Arguments& arguments) {
   json["values_by_part"] = groups;
   json["tensors"] = tensors;
   if (common.json) {
-    fmt::print("{}\n", json.dump());
+    fmt::print("{}\n", dump_json(json));
     return 0;
   }
 
@@ -67,9 +71,11 @@ int inspect(const Arguments& arguments) {
   for (const auto& [key, value] : metadata.items()) {
     if (value.is_object()) {
       fmt::print("{}:\n", key);
-      for (const auto& [name, item] : value.items()) fmt::print("  {:28} {}\n", name, item.dump());
+      for (const auto& [name, item] : value.items())
+        fmt::print("  {:28} {}\n", name, dump_json(item));
     } else {
-      fmt::print("{:30} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
+      fmt::print("{:30} {}\n", key,
+                 value.is_string() ? value.get<std::string>() : dump_json(value));
     }
   }
   fmt::print("{} values in {} tensors:\n", values, file.tensors.size());

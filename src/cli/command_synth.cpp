@@ -1,5 +1,6 @@
 #include "cli/command.h"
 #include "efficientad/core/interrupt.h"
+#include "efficientad/core/json.h"
 #include "efficientad/core/progress.h"
 #include "efficientad/data/synth.h"
 
@@ -18,7 +19,7 @@ int synth(const Arguments& arguments) {
   progress.finish();
   if (common.json) {
     fmt::print("{}\n",
-               nlohmann::ordered_json{{"output", options.output}, {"category", "tray"}}.dump());
+               dump_json(nlohmann::ordered_json{{"output", options.output}, {"category", "tray"}}));
   } else {
     fmt::print("{}\n", (std::filesystem::path(options.output) / "tray").string());
   }

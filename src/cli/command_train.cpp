@@ -92,7 +92,7 @@ int train(const Arguments& arguments) {
                                          {"validation_images", result.validation_images},
                                          {"threshold", result.threshold},
                                          {"seconds", result.seconds}};
-    fmt::print("{}\n", json.dump());
+    fmt::print("{}\n", dump_json(json));
   } else {
     fmt::print("{}\ntrained on {} images in {}, calibrated on {}; threshold {:.4f}\n",
                result.model.string(), result.train_images, format_duration(result.seconds),

@@ -11,8 +11,25 @@ std::string message_of(const std::exception& error) {
   } else {
     message = error.what();
   }
-  const auto end = message.find('\n');
-  return end == std::string::npos ? message : message.substr(0, end);
+  // LibTorch's goes on with what its own developers need.
+  if (dynamic_cast<const Error*>(&error) == nullptr)
+    message = message.substr(0, message.find('\n'));
+  return printable(message);
+}
+
+std::string printable(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      result += c;
+    } else if (c == '\n') {
+      result += "\\n";
+    } else {
+      result += fmt::format("\\x{:02x}", byte);
+    }
+  }
+  return result;
 }
 
 std::string join(const std::vector<std::string>& items, size_t most) {

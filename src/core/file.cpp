@@ -7,10 +7,10 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/json.h"
 
 namespace efficientad {
 
@@ -75,6 +75,7 @@ std::string read_file(const fs::path& path) {
   const auto status = fs::status(path, error);
   require(fs::exists(status), "{}: no such file", path.string());
   require(!fs::is_directory(status), "{}: is a folder, a file was expected", path.string());
+  require(fs::is_regular_file(status), "{}: is not a regular file", path.string());
   std::ifstream file(path, std::ios::binary);
   require(file.good(), "{}: cannot be opened: {}", path.string(), std::strerror(errno));
   std::ostringstream bytes;
@@ -90,28 +91,18 @@ void make_folder(const fs::path& path) {
   fs::create_directories(path, error);
   require(!error && fs::is_directory(path), "{}: cannot be made a folder: {}", path.string(),
           error ? error.message() : "a file is in the way");
-  require(::access(path.c_str(), W_OK) == 0, "{}: the folder cannot be written to: {}",
-          path.string(), std::strerror(errno));
+  const bool writable = ::access(path.c_str(), W_OK) == 0;
+  const int reason = errno;  // Read before anything else can set it.
+  require(writable, "{}: the folder cannot be written to: {}", path.string(),
+          std::strerror(reason));
 }
 
 nlohmann::json read_json(const fs::path& path) {
-  const std::string text = read_file(path);
-  try {
-    return nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    size_t line = 1;
-    size_t column = 1;
-    for (size_t i = 0; i + 1 < error.byte && i < text.size(); ++i) {
-      column = text[i] == '\n' ? 1 : column + 1;
-      line += text[i] == '\n' ? 1 : 0;
-    }
-    throw Error(
-        fmt::format("{}: no valid JSON at line {}, column {}", path.string(), line, column));
-  }
+  return parse_json<nlohmann::json>(read_file(path), path.string());
 }
 
 void write_json(const fs::path& path, const nlohmann::ordered_json& value) {
-  write_file(path, value.dump(2) + "\n");
+  write_file(path, dump_json(value, /*indent=*/2) + "\n");
 }
 
 uint64_t hash64(const void* data, size_t size, uint64_t start) {

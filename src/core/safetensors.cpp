@@ -14,6 +14,7 @@
 
 #include "efficientad/core/error.h"
 #include "efficientad/core/file.h"
+#include "efficientad/core/json.h"
 
 namespace efficientad {
 
@@ -92,7 +93,7 @@ void write_safetensors(const fs::path& path, const TensorFile& file) {
     offset += bytes;
     data.push_back(tensor.detach().to(torch::kCPU).contiguous());
   }
-  std::string text = header.dump();
+  std::string text = dump_json(header);
   // Padding of the header aligns the data, as the reference implementation does.
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const uint64_t length = text.size();
@@ -123,8 +124,9 @@ TensorFile read_safetensors(const fs::path& path) {
           where, length, mapping->size());
   const uint64_t data_size = mapping->size() - 8 - length;
   unsigned char* const data = mapping->data() + 8 + length;
-  const auto header = nlohmann::json::parse(mapping->data() + 8, mapping->data() + 8 + length,
-                                            /*callback=*/nullptr, /*allow_exceptions=*/false);
+  const auto header = parse_json<nlohmann::json>(
+      std::string_view(reinterpret_cast<const char*>(mapping->data()) + 8, length),
+      path.string() + ": not a valid safetensors file: its header");
   require(header.is_object(), "{}its header is no JSON object", where);
 
   TensorFile file;
@@ -146,7 +148,7 @@ TensorFile read_safetensors(const fs::path& path) {
     for (const auto& known : kTypes) {
       if (dtype.is_string() && dtype.get<std::string>() == known.name) type = &known;
     }
-    require(type != nullptr, "{}tensor {} has the unknown type {}", where, name, dtype.dump());
+    require(type != nullptr, "{}tensor {} has the unknown type {}", where, name, brief_json(dtype));
 
     const auto& shape = field("shape");
     require(shape.is_array(), "{}tensor {} has no shape", where, name);
@@ -154,10 +156,10 @@ TensorFile read_safetensors(const fs::path& path) {
     uint64_t bytes = type->bytes;
     for (const auto& size : shape) {
       require(size.is_number_unsigned(), "{}tensor {} has the impossible shape {}", where, name,
-              shape.dump());
+              brief_json(shape));
       const auto value = size.get<uint64_t>();
       require(value <= data_size && !__builtin_mul_overflow(bytes, value, &bytes),
-              "{}tensor {} has the impossible shape {}", where, name, shape.dump());
+              "{}tensor {} has the impossible shape {}", where, name, brief_json(shape));
       sizes.push_back(static_cast<int64_t>(value));
     }
     const auto& offsets = field("data_offsets");

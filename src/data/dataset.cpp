@@ -214,6 +214,9 @@ Dataset open_dataset(const std::string& layout, const fs::path& root, const std:
     base = category.empty() ? root : root / category;
     dataset = open_folder(base, folder, part);
   } else {
+    require_usage(
+        folder.abnormal_dir.empty() && folder.normal_test_dir.empty() && folder.mask_dir.empty(),
+        "abnormal_dir, normal_test_dir and mask_dir are for the layout folder, not for {}", layout);
     base = category_folder(root, category);
     dataset = layout == "mvtec" ? open_mvtec(base, part) : open_loco(base, part);
   }

@@ -15,6 +15,7 @@
 #include "efficientad/core/error.h"
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
+#include "efficientad/core/json.h"
 #include "efficientad/data/image.h"
 #include "tray.h"
 
@@ -123,10 +124,11 @@ void check_output(const fs::path& output, const nlohmann::ordered_json& record) 
   if (fs::exists(record_path)) {
     const nlohmann::json found = read_json(record_path);
     for (const auto& [key, value] : record.items()) {
-      const std::string there = found.is_object() && found.contains(key) ? found[key].dump() : "no";
-      require(there == value.dump(),
+      const std::string there =
+          found.is_object() && found.contains(key) ? brief_json(found[key]) : "no";
+      require(there == brief_json(value),
               "{} holds a data set made with {} = {}, but {} = {} is wanted; choose another folder",
-              output.string(), key, there, key, value.dump());
+              output.string(), key, there, key, brief_json(value));
     }
     return;
   }

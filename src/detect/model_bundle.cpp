@@ -7,6 +7,7 @@
 #include <set>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/json.h"
 #include "efficientad/core/safetensors.h"
 
 namespace efficientad {
@@ -108,8 +109,8 @@ Pdn make_teacher(const std::string& model_size, bool padding) {
 /// JSON of a metadata value.
 nlohmann::ordered_json json_of(const TensorFile& file, const std::string& key,
                                const fs::path& path) {
-  auto json = nlohmann::ordered_json::parse(metadata_of(file, key, path), /*callback=*/nullptr,
-                                            /*allow_exceptions=*/false);
+  auto json = parse_json<nlohmann::ordered_json>(
+      metadata_of(file, key, path), fmt::format("{}: its metadata {}", path.string(), key));
   require(json.is_object(), "{}: its metadata {} is no JSON object", path.string(), key);
   return json;
 }
@@ -182,9 +183,10 @@ void save_bundle(const fs::path& path, const ModelBundle& bundle) {
                                            {"q_b_ae", bundle.quantiles.q_b_ae},
                                            {"threshold", bundle.threshold},
                                            {"threshold_rule", bundle.threshold_rule}};
-  file.metadata["detector"] = detector.dump();
-  file.metadata["options"] = bundle.options.is_null() ? std::string("{}") : bundle.options.dump();
-  file.metadata["provenance"] = nlohmann::ordered_json(bundle.provenance).dump();
+  file.metadata["detector"] = dump_json(detector);
+  file.metadata["options"] =
+      bundle.options.is_null() ? std::string("{}") : dump_json(bundle.options);
+  file.metadata["provenance"] = dump_json(nlohmann::ordered_json(bundle.provenance));
   write_safetensors(path, file);
 }
 
@@ -213,6 +215,9 @@ ModelBundle load_bundle(const fs::path& path) {
                       .q_b_st = field<double>(detector, "q_b_st", path),
                       .q_a_ae = field<double>(detector, "q_a_ae", path),
                       .q_b_ae = field<double>(detector, "q_b_ae", path)};
+  require(bundle.quantiles.q_a_st <= bundle.quantiles.q_b_st &&
+              bundle.quantiles.q_a_ae <= bundle.quantiles.q_b_ae,
+          "{}: its metadata is damaged: a quantile q_a is above q_b", path.string());
   bundle.threshold = field<double>(detector, "threshold", path);
   bundle.threshold_rule = field<std::string>(detector, "threshold_rule", path);
   bundle.options = json_of(file, "options", path);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/json.h"
 #include "efficientad/core/safetensors.h"
 
 namespace efficientad {
@@ -34,11 +35,10 @@ void save_checkpoint(const fs::path& path, const Checkpoint& checkpoint) {
   file.tensors["teacher_std"] = checkpoint.teacher_std;
   file.metadata = {{"format", kFormat},
                    {"format_version", kVersion},
-                   {"run", nlohmann::ordered_json{{"step", checkpoint.step},
-                                                  {"seconds", checkpoint.seconds},
-                                                  {"options", checkpoint.options},
-                                                  {"inputs", checkpoint.inputs}}
-                               .dump()}};
+                   {"run", dump_json(nlohmann::ordered_json{{"step", checkpoint.step},
+                                                            {"seconds", checkpoint.seconds},
+                                                            {"options", checkpoint.options},
+                                                            {"inputs", checkpoint.inputs}})}};
   write_safetensors(path, file);
 }
 
@@ -54,13 +54,14 @@ Checkpoint load_checkpoint(const fs::path& path) {
           path.string(), metadata("format_version"), kVersion);
   Checkpoint checkpoint;
   try {
-    const auto run = nlohmann::ordered_json::parse(metadata("run"));
+    const auto run =
+        parse_json<nlohmann::ordered_json>(metadata("run"), path.string() + ": its metadata run");
     checkpoint.step = run.at("step").get<int64_t>();
     checkpoint.seconds = run.at("seconds").get<double>();
     checkpoint.options = run.at("options");
     checkpoint.inputs = run.at("inputs").get<std::map<std::string, std::string>>();
-  } catch (const nlohmann::json::exception& error) {
-    throw Error(fmt::format("{}: its metadata is damaged: {}", path.string(), message_of(error)));
+  } catch (const nlohmann::json::exception&) {
+    throw Error(fmt::format("{}: its metadata is damaged", path.string()));
   }
   for (const auto& [name, tensor] : file.tensors) {
     for (const auto& [prefix, group] : kGroups) {
@@ -96,7 +97,7 @@ void check_same_run(const Checkpoint& checkpoint, const nlohmann::ordered_json& 
   };
   const auto value = [](const nlohmann::ordered_json& json, const std::string& key) {
     const auto found = json.find(key);
-    return found == json.end() ? std::string("not there") : found->dump();
+    return found == json.end() ? std::string("not there") : brief_json(*found);
   };
   std::set<std::string> names;
   for (const auto& [name, unused] : options.items()) names.insert(name);

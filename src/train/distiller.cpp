@@ -10,6 +10,7 @@
 #include "efficientad/core/device.h"
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
+#include "efficientad/core/json.h"
 #include "efficientad/core/log.h"
 #include "efficientad/core/precision.h"
 #include "efficientad/core/random.h"
@@ -238,6 +239,18 @@ DistillResult distill(const DistillOptions& options,
   const fs::path cache_folder = options.cache.empty() ? output.string() + ".cache" : options.cache;
   const fs::path checkpoint_path = output.string() + ".checkpoint";
   const fs::path log_path = output.string() + ".log.csv";
+  require(options.resume || options.overwrite || !fs::exists(output),
+          "{}: exists already; give another output file, or --overwrite to replace it",
+          output.string());
+  require(options.resume || options.overwrite || !fs::exists(checkpoint_path),
+          "{}: is the checkpoint of an earlier run; --resume goes on from it, --overwrite replaces "
+          "it",
+          checkpoint_path.string());
+  require_usage(!(options.resume && options.overwrite),
+                "resume and overwrite contradict each other: give one of them");
+  for (const auto& file : options.backbone) {
+    require(fs::is_regular_file(file), "{}: no such backbone file", file);
+  }
   if (output.has_parent_path()) make_folder(output.parent_path());
 
   std::vector<fs::path> files;
@@ -353,8 +366,8 @@ DistillResult distill(const DistillOptions& options,
 
   nlohmann::ordered_json resolved = options_to_json(options);
   resolved["precision"] = precision;
-  for (const char* volatile_option :
-       {"output", "cache", "keep_cache", "resume", "device", "threads", "checkpoint_minutes"}) {
+  for (const char* volatile_option : {"output", "cache", "keep_cache", "resume", "overwrite",
+                                      "device", "threads", "checkpoint_minutes"}) {
     resolved.erase(volatile_option);
   }
 
@@ -373,7 +386,7 @@ DistillResult distill(const DistillOptions& options,
     };
     require(meta("format") == kCheckpointFormat, "{}: not a checkpoint of a distillation",
             checkpoint_path.string());
-    require_usage(meta("options") == resolved.dump(),
+    require_usage(meta("options") == dump_json(resolved),
                   "{}: was made with other options; resume with {}", checkpoint_path.string(),
                   meta("options"));
     torch::NoGradGuard no_grad;
@@ -385,12 +398,13 @@ DistillResult distill(const DistillOptions& options,
       if (name.rfind("optimizer.", 0) == 0) state[name.substr(10)] = tensor;
     }
     optimizer.load_state(state);
-    first_step = std::stoll(meta("step"));
-    seconds_before = std::stod(meta("seconds"));
+    try {
+      first_step = std::stoll(meta("step"));
+      seconds_before = std::stod(meta("seconds"));
+    } catch (const std::logic_error&) {
+      throw Error(fmt::format("{}: its metadata is damaged", checkpoint_path.string()));
+    }
     log = meta("log");
-  } else if (fs::exists(checkpoint_path)) {
-    spdlog::warn("{}: a checkpoint of an earlier run is replaced (--resume goes on from it)",
-                 checkpoint_path.string());
   }
 
   const auto start = std::chrono::steady_clock::now();
@@ -401,7 +415,7 @@ DistillResult distill(const DistillOptions& options,
     for (const auto& [name, tensor] : optimizer.state()) file.tensors["optimizer." + name] = tensor;
     file.metadata = {{"format", kCheckpointFormat},
                      {"format_version", "1"},
-                     {"options", resolved.dump()},
+                     {"options", dump_json(resolved)},
                      {"step", std::to_string(step)},
                      {"seconds", fmt::format("{:.3f}", seconds_before + seconds_since(start))},
                      {"log", log}};
@@ -490,7 +504,7 @@ DistillResult distill(const DistillOptions& options,
   shared_options["backbone"] = backbones;
   auto& metadata = result.teacher.metadata;
   metadata = provenance;
-  metadata["options"] = shared_options.dump();
+  metadata["options"] = dump_json(shared_options);
   metadata["images"] = fmt::format("{} images of {}", train_count, join(folders));
   metadata["steps"] = std::to_string(options.steps);
   metadata["seconds"] = fmt::format("{:.0f}", seconds);

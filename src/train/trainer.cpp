@@ -129,6 +129,7 @@ class Run {
     teacher_outputs_ = std::make_unique<TeacherOutputs>(
         networks_.teacher, device, precision_, options.image_hw(), options.equalize_exposure,
         images_->size(), device.is_cpu() ? options.teacher_cache_mb << 20 : 0);
+    check_validation();
   }
 
   TrainResult run() {
@@ -136,19 +137,53 @@ class Run {
       start_averages();
       restore();
     } else {
-      fs::remove(checkpoint_path());
+      if (options_.overwrite) put_aside();
       write_file(log_path(), kLogHeader);
       measure_teacher();
       if (options_.autoencoder_init == "lsuv") initialize_autoencoder();
       start_averages();
     }
     train();
-    return finish();
+    TrainResult result = finish();
+    fs::remove_all(replaced_path());
+    return result;
   }
 
  private:
   fs::path checkpoint_path() const { return output_ / "checkpoint.safetensors"; }
   fs::path log_path() const { return output_ / "train_log.csv"; }
+  fs::path replaced_path() const { return output_ / "replaced"; }
+
+  /// Moves an earlier run's files away until this one is done; those that were moved by a run that
+  /// did not get done stay, and its own go.
+  void put_aside() const {
+    const bool kept = fs::exists(replaced_path());
+    for (const char* name :
+         {"model.safetensors", "options.json", "train_log.csv", "checkpoint.safetensors"}) {
+      if (!fs::exists(output_ / name)) continue;
+      if (kept) {
+        fs::remove(output_ / name);
+        continue;
+      }
+      make_folder(replaced_path());
+      fs::rename(output_ / name, replaced_path() / name);
+    }
+    if (fs::exists(replaced_path())) {
+      spdlog::info("the earlier run's files are kept in {} until this one is done",
+                   replaced_path().string());
+    }
+  }
+
+  /// Reads the validation images, which are needed last: one that cannot be read should not show
+  /// after hours of training. The training images are read by measure_teacher().
+  void check_validation() const {
+    for (const auto& sample : dataset_.validation) {
+      read_image(sample.image_path);
+      if (interrupt_requested()) {
+        throw Interrupted("interrupted before the first training step");
+      }
+    }
+  }
 
   void make_networks(const Teacher& teacher) {
     const PdnOptions& found = teacher.network->options();

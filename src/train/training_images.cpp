@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/log.h"
 #include "efficientad/core/random.h"
 #include "efficientad/data/color_jitter.h"
 #include "efficientad/data/dead_leaves.h"
@@ -103,12 +104,24 @@ torch::Tensor TrainingImages::penalty_image(int64_t index) {
                                 mix64(static_cast<uint64_t>(options_.seed), kDeadLeaves, 0),
                                 static_cast<uint64_t>(index));
     } else {
-      large = read_resized(penalty_images_[static_cast<size_t>(index)], {2 * height, 2 * width});
+      large = read_penalty_image(index, {2 * height, 2 * width});
     }
     return large.narrow(0, (large.size(0) - height) / 2, height)
         .narrow(1, (large.size(1) - width) / 2, width)
         .clone(torch::MemoryFormat::Contiguous);
   });
+}
+
+torch::Tensor TrainingImages::read_penalty_image(int64_t index, std::array<int64_t, 2> size_hw) {
+  for (int64_t i = 0; i < penalty_count_; ++i) {
+    const auto& path = penalty_images_[static_cast<size_t>((index + i) % penalty_count_)];
+    try {
+      return read_resized(path, size_hw);
+    } catch (const Error& error) {
+      spdlog::warn("penalty image passed over: {}", message_of(error));
+    }
+  }
+  throw Error("no penalty image can be read");
 }
 
 int64_t TrainingImages::part_of_batch(int64_t wanted) const {

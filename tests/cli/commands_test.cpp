@@ -82,12 +82,21 @@ TEST(Commands, BadConfigurationIsStatus2) {
   std::ofstream(config) << R"({"steps": "three"})";
   expect_error_line(run("train --config " + config.string()), 2, "steps must be a whole number");
   std::ofstream(config) << "{";
-  expect_error_line(run("train --config " + config.string()), 1, "c.json: no valid JSON");
+  expect_error_line(run("train --config " + config.string()), 2, "c.json: no valid JSON");
+  std::ofstream(config) << R"({"steps": 2, "steps": 3})";
+  expect_error_line(run("train --config " + config.string()), 2, "c.json: gives \"steps\" twice");
+  expect_error_line(run("train --config /dev/zero"), 2, "not a regular file");
   expect_error_line(run("train --config " + (dir.path / "none.json").string()), 2,
                     "no such configuration file");
   expect_error_line(run("train --data x --output y --steps 0"), 2, "steps is 0");
   expect_error_line(run("train --data x --output y --model-size huge"), 2, "small, medium");
   expect_error_line(run("train --output y"), 2, "data is missing");
+}
+
+TEST(Commands, AResultThatCannotBeWrittenIsNoSuccess) {
+  const auto result =
+      run_program("sh", std::string("-c '") + EFFICIENTAD_PROGRAM + " --version > /dev/full'");
+  expect_error_line(result, 1, "the standard output cannot be written to");
 }
 
 TEST(Commands, FlagsGoBeforeTheConfigurationFile) {
@@ -207,8 +216,21 @@ TEST_F(TrainCommand, DistillRefusesWhatItCannotRead) {
   const std::string arguments = "distill --device cpu --images " + (dir_.path / "data").string() +
                                 " --held-out 2 --output " + (dir_.path / "t.safetensors").string();
   expect_error_line(run(arguments + " --backbone /nonexistent.safetensors"), 1, "/nonexistent");
+  EXPECT_FALSE(fs::exists(dir_.path / "t.safetensors.cache"));
   expect_error_line(run(arguments), 2, "backbone is missing");
   EXPECT_FALSE(fs::exists(dir_.path / "t.safetensors"));
+  std::ofstream(dir_.path / "t.safetensors") << "hours of work";
+  expect_error_line(run(arguments + " --backbone /nonexistent.safetensors"), 1, "exists already");
+  EXPECT_EQ(read_text(dir_.path / "t.safetensors"), "hours of work");
+}
+
+TEST_F(TrainCommand, NamesThatAreNoTextAreKept) {
+  const std::string name = "bad\xff\xfe";
+  fs::rename(dir_.path / "data/nut", dir_.path / "data" / name);
+  const auto trained = run(arguments("run" + name, 2) + " --category " + name);
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  const auto again = run(arguments("run" + name, 2) + " --category " + name + " --resume");
+  EXPECT_EQ(again.status, 0) << again.err;
 }
 
 }  // namespace

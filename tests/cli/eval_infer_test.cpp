@@ -99,6 +99,9 @@ TEST_F(EvalInfer, EvalRefusesWhatItCannotUse) {
   result = run(eval_arguments() + to + " --dataset coco");
   EXPECT_EQ(result.status, 2);
   EXPECT_NE(result.err.find("mvtec, loco, folder"), std::string::npos) << result.err;
+  result = run(eval_arguments() + to + " --mask-dir masks");
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("for the layout folder"), std::string::npos) << result.err;
   result = run(eval_arguments() + to + " --batch-size 0");
   EXPECT_EQ(result.status, 2);
   EXPECT_NE(result.err.find("batch_size"), std::string::npos) << result.err;
@@ -149,6 +152,29 @@ TEST_F(EvalInfer, InferPassesOverWhatCannotBeRead) {
   // Two images that differ in their ending only.
   EXPECT_TRUE(fs::exists(fs::path(output) / "maps/a.tiff"));
   EXPECT_TRUE(fs::exists(fs::path(output) / "maps/a.png.tiff"));
+}
+
+TEST_F(EvalInfer, ResultsReplaceNeitherInputsNorATraining) {
+  const fs::path folder = output;
+  write_image(folder / "a.png", torch::zeros({64, 64, 3}, torch::kUInt8));
+  write_image(folder / "heatmaps" / "b.png", torch::zeros({64, 64, 3}, torch::kUInt8));
+  const std::string to = infer_arguments() + " --json --heatmaps --output " + output + " ";
+  auto result = run(to + (folder / "heatmaps/b.png").string());
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("where results are written"), std::string::npos) << result.err;
+  // Heat maps of an earlier run are no images to score.
+  for (int i = 0; i < 2; ++i) {
+    result = run(to + output);
+    ASSERT_EQ(result.status, 0) << result.err;
+    EXPECT_EQ(nlohmann::json::parse(result.out).at("images"), 1);
+  }
+  std::ofstream(folder / "train_log.csv") << "step";
+  for (const auto& command :
+       {to + (folder / "a.png").string(), eval_arguments() + " --output " + output}) {
+    result = run(command);
+    EXPECT_EQ(result.status, 2);
+    EXPECT_NE(result.err.find("folder of a training"), std::string::npos) << result.err;
+  }
 }
 
 TEST_F(EvalInfer, InferRefusesWhatItCannotUse) {

@@ -25,6 +25,10 @@ TEST(Error, TorchErrorsLoseTheirBacktrace) {
   }
 }
 
+TEST(Error, MessagesAreOneLineWhateverANameHolds) {
+  EXPECT_EQ(message_of(Error("a\nb\x01: größer")), "a\\nb\\x01: größer");
+}
+
 TEST(Error, JoinCutsLongLists) {
   EXPECT_EQ(join({}), "");
   EXPECT_EQ(join({"a", "b"}), "a, b");

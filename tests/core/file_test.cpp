@@ -1,8 +1,11 @@
 #include "efficientad/core/file.h"
 
+#include <sys/stat.h>
+
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "efficientad/core/json.h"
 #include "support/expect_error.h"
 #include "support/temp_dir.h"
 
@@ -71,6 +74,34 @@ TEST(File, JsonErrorsNameThePlace) {
   EXPECT_ERROR(read_json(dir.path / "bad.json"), Error, "bad.json: no valid JSON at line 3");
   write_json(dir.path / "good.json", {{"a", 1}});
   EXPECT_EQ(read_json(dir.path / "good.json").at("a"), 1);
+}
+
+TEST(File, OnlyRegularFilesAreRead) {
+  const TempDir dir;
+  const auto fifo = dir.path / "fifo";
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  EXPECT_ERROR(read_file(fifo), Error, "not a regular file");
+  EXPECT_ERROR(read_file("/dev/zero"), Error, "not a regular file");
+}
+
+TEST(Json, RefusesWhatItCannotKeep) {
+  const auto parse = [](const std::string& text) {
+    return parse_json<nlohmann::ordered_json>(text, "x.json");
+  };
+  EXPECT_EQ(parse(R"({"a": {"a": 1}, "b": [{"a": 2}, {"a": 3}]})").at("b").at(1).at("a"), 3);
+  EXPECT_ERROR(parse("{\n\"a\": tru}"), Error, "x.json: no valid JSON at line 2, column 9");
+  EXPECT_ERROR(parse(""), Error, "x.json: no valid JSON at line 1, column 1");
+  EXPECT_ERROR(parse(R"({"a": 1, "b": [{"c": 1, "c": 2}]})"), Error, "x.json: gives \"c\" twice");
+  EXPECT_ERROR(parse("[1e400]"), Error, "x.json: its JSON holds a number that is too large");
+  EXPECT_NO_THROW(parse(std::string(64, '[') + std::string(64, ']')));
+  EXPECT_ERROR(parse(std::string(65, '[') + std::string(65, ']')), Error, "nested deeper than 64");
+  EXPECT_ERROR(parse(std::string(300000, '[')), Error, "nested deeper than 64");
+}
+
+TEST(Json, AnyBytesCanBeWritten) {
+  EXPECT_EQ(dump_json(nlohmann::json("a\xff")), "\"a\xef\xbf\xbd\"");
+  const std::string brief = brief_json(nlohmann::json(std::string(98, 'a') + "ééé"));
+  EXPECT_EQ(brief, "\"" + std::string(98, 'a') + "…");
 }
 
 TEST(File, HashIsFnv1a) {

@@ -60,6 +60,10 @@ TEST(Options, ChecksRangesChoicesAndRequired) {
   options.steps = 0;
   EXPECT_ERROR(check_options(options), UsageError, "steps is 0, but must be from 1 to 100");
   options.steps = 1;
+  EXPECT_ERROR(
+      options_from_json(nlohmann::json{{"data", std::string("a\0b", 3)}}, "x.json", options),
+      UsageError, "x.json: data holds a NUL character");
+  options.data = "x";
   options.size = "large";
   EXPECT_ERROR(check_options(options), UsageError, "must be one of small, medium");
 }

@@ -102,7 +102,9 @@ TEST(Safetensors, NothingInTheHeaderIsTrusted) {
   expect_refused("", "empty");
   expect_refused("1234", "only 4 bytes");
   expect_refused(std::string(8, '\xff') + data, "truncated, or another kind");
-  expect_refused(raw_file("not json", data), "no JSON object");
+  expect_refused(raw_file("not json", data), "no valid JSON");
+  expect_refused(raw_file("{\"t\":1,\"t\":2}", data), "\"t\" twice");
+  expect_refused(raw_file(std::string(100000, '['), data), "nested deeper");
   expect_refused(raw_file("[1]", data), "no JSON object");
   expect_refused(raw_file("{\"t\":3}", data), "unknown type");
   expect_refused(raw_file(entry("F64", "[2]", "[0,16]"), data), "unknown type");

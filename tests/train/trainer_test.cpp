@@ -249,8 +249,37 @@ TEST_F(TrainerTest, AnOutputInUseIsNotTouched) {
   EXPECT_EQ(bytes("first", "train_log.csv"), log);
   const std::string before = bytes("first");
   options_.overwrite = true;
+  options_.steps = 2;
+  // Until the new run is done, the earlier one's files are kept.
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_ERROR(train(options_, 1), Interrupted, "interrupted");
+    EXPECT_EQ(bytes("first/replaced"), before);
+    EXPECT_FALSE(fs::exists(dir_.path / "first" / "model.safetensors"));
+  }
   train(options_);
   EXPECT_NE(bytes("first"), before);
+  EXPECT_FALSE(fs::exists(dir_.path / "first" / "replaced"));
+}
+
+TEST_F(TrainerTest, ADamagedValidationImageStopsTheRunBeforeItBegins) {
+  // Which images are for validation is drawn, so all are damaged.
+  for (int i = 0; i < 5; ++i) {
+    const fs::path path = dir_.path / "data" / "normal" / fmt::format("{}.png", i);
+    const std::string whole = read_file(path);
+    write_file(path, whole.substr(0, whole.size() / 2));
+  }
+  EXPECT_ERROR(train(options_), Error, "damaged PNG file");
+  EXPECT_FALSE(fs::exists(options_.output));
+}
+
+TEST_F(TrainerTest, ADamagedPenaltyImageIsPassedOver) {
+  const fs::path photos = dir_.path / "photos";
+  write_file(photos / "0.png", "no image");
+  options_.penalty_images = photos.string();
+  EXPECT_ERROR(train(options_), Error, "no penalty image can be read");
+  write_image(photos / "1.png", torch::full({90, 60, 3}, 9, torch::kUInt8));
+  options_ = options_to("second");
+  EXPECT_NO_THROW(train(options_));
 }
 
 TEST_F(TrainerTest, LossThatIsNotFiniteStopsTheRun) {

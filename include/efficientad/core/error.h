@@ -41,8 +41,12 @@ void require_usage(bool condition, fmt::format_string<Args...> message, Args&&..
   if (!condition) throw UsageError(fmt::format(message, std::forward<Args>(args)...));
 }
 
-/// The first line of an exception's message, without LibTorch's backtrace.
+/// An exception's message as one line: an Error's own, another's first line (without LibTorch's
+/// backtrace), printable().
 std::string message_of(const std::exception& error);
+
+/// The text with control characters, such as a line break in a file's name, written as escapes.
+std::string printable(const std::string& text);
 
 /// "a, b, c" of the strings; at most `most` of them, then "… (N more)".
 std::string join(const std::vector<std::string>& items, size_t most = 20);

@@ -18,14 +18,14 @@ void write_file_with(const std::filesystem::path& path,
 /// As write_file_with(), with the file's bytes.
 void write_file(const std::filesystem::path& path, const std::string& bytes);
 
-/// The whole file. Throws Error if it is missing, a folder or unreadable.
+/// The whole file. Throws Error if it is missing, no regular file or unreadable.
 std::string read_file(const std::filesystem::path& path);
 
 /// Makes the folder (and those above it); throws Error if something else is in the way or it
 /// cannot be written to.
 void make_folder(const std::filesystem::path& path);
 
-/// JSON of a file; Error with file, line and column if it is not JSON.
+/// JSON of a file; throws what read_file() and parse_json() throw.
 nlohmann::json read_json(const std::filesystem::path& path);
 
 /// Indented JSON with a final newline, written whole or not at all.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/json.h"
 
 namespace efficientad {
 
@@ -60,6 +61,15 @@ bool json_fits(const nlohmann::json& value) {
   }
 }
 
+inline std::string range_text(const OptionInfo& info) {
+  const bool open_below = info.minimum < -1e299;
+  const bool open_above = info.maximum > 1e299;
+  if (open_below && open_above) return "a finite number";
+  if (open_above) return fmt::format("at least {}", info.minimum);
+  if (open_below) return fmt::format("at most {}", info.maximum);
+  return fmt::format("from {} to {}", info.minimum, info.maximum);
+}
+
 template <class T>
 const char* type_name() {
   if constexpr (std::is_same_v<T, bool>) return "true or false";
@@ -84,8 +94,12 @@ void options_from_json(const nlohmann::json& json, const std::string& where, Opt
     const auto found = json.find(name);
     if (found == json.end()) return;
     require_usage(internal::json_fits<T>(*found), "{}: {} must be {}, but is {}", where, name,
-                  internal::type_name<T>(), found->dump());
+                  internal::type_name<T>(), brief_json(*found));
     field = found->template get<T>();
+    if constexpr (std::is_same_v<T, std::string>) {
+      require_usage(field.find('\0') == std::string::npos, "{}: {} holds a NUL character", where,
+                    name);
+    }
   });
   for (const auto& [key, value] : json.items()) {
     bool known = false;
@@ -102,10 +116,8 @@ void check_options(const Options& options) {
     using T = std::decay_t<decltype(field)>;
     if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
       const double value = static_cast<double>(field);
-      require_usage(value >= info.minimum && value <= info.maximum,
-                    "{} is {}, but must be from {} to {}", name, field,
-                    info.minimum < -1e299 ? "-inf" : fmt::format("{}", info.minimum),
-                    info.maximum > 1e299 ? "inf" : fmt::format("{}", info.maximum));
+      require_usage(value >= info.minimum && value <= info.maximum, "{} is {}, but must be {}",
+                    name, field, internal::range_text(info));
     }
     if constexpr (std::is_same_v<T, std::string>) {
       bool permitted = info.choices.empty();

@@ -25,7 +25,8 @@ struct SynthOptions {
     visitor("images", images, OptionInfo{.help = "images in all", .minimum = 20, .maximum = 1e6});
     visitor("size", size,
             OptionInfo{.help = "height and width of an image, px", .minimum = 64, .maximum = 2048});
-    visitor("seed", seed, OptionInfo{.help = "seed; the same seed gives the same bytes"});
+    visitor("seed", seed,
+            OptionInfo{.help = "seed; the same seed gives the same bytes", .minimum = 0});
   }
 };
 

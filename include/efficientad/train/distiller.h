@@ -42,6 +42,7 @@ struct DistillOptions {
   std::string cache;
   bool keep_cache = false;
   bool resume = false;
+  bool overwrite = false;
 
   template <class Visitor>
   void visit(Visitor&& visitor) {
@@ -129,6 +130,8 @@ struct DistillOptions {
             OptionInfo{.help = "folder of the computed features; empty: OUTPUT.cache"});
     visitor("keep_cache", keep_cache, OptionInfo{.help = "keep that folder when done"});
     visitor("resume", resume, OptionInfo{.help = "go on from the checkpoint of an earlier run"});
+    visitor("overwrite", overwrite,
+            OptionInfo{.help = "begin anew although output or its checkpoint exists"});
   }
 };
 

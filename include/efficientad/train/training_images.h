@@ -65,6 +65,8 @@ class TrainingImages {
 
  private:
   torch::Tensor penalty_image(int64_t index);
+  /// One of the user's, or the next after it that can be read.
+  torch::Tensor read_penalty_image(int64_t index, std::array<int64_t, 2> size_hw);
   /// How many of a step's images a loss term takes, if its option says `wanted`.
   int64_t part_of_batch(int64_t wanted) const;
 
