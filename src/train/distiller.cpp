@@ -249,7 +249,7 @@ DistillResult distill(const DistillOptions& options,
   require_usage(!(options.resume && options.overwrite),
                 "resume and overwrite contradict each other: give one of them");
   for (const auto& file : options.backbone) {
-    require(fs::is_regular_file(file), "{}: no such backbone file", file);
+    require(fs::is_regular_file(file), "{}: no such file", file);
   }
   if (output.has_parent_path()) make_folder(output.parent_path());
 

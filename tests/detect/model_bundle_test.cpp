@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "efficientad/core/file.h"
+#include "efficientad/core/json.h"
 #include "efficientad/core/safetensors.h"
 #include "efficientad/detect/calibration.h"
 #include "efficientad/detect/detector.h"
@@ -147,7 +148,14 @@ TEST(ModelBundle, DamageIsNamed) {
   expect_refused(file, "no valid padding");
   file = whole;
   file.metadata["options"] = "[";
+  expect_refused(file, "options: no valid JSON");
+  file.metadata["options"] = "[]";
   expect_refused(file, "options is no JSON object");
+  file = whole;
+  auto detector = parse_json<nlohmann::ordered_json>(file.metadata.at("detector"), "detector");
+  detector["q_a_ae"] = 1e9;
+  file.metadata["detector"] = dump_json(detector);
+  expect_refused(file, "a quantile q_a is above q_b");
   file = whole;
   file.metadata.erase("provenance");
   expect_refused(file, "has no provenance");

@@ -85,6 +85,9 @@ TEST_F(Distiller, WritesATeacherWithItsProvenanceAndLearns) {
 TEST_F(Distiller, SameSeedSameWeightsAnotherSeedOthers) {
   distill(options_, ignore);
   const torch::Tensor first = weights(options_.output);
+  EXPECT_ERROR(distill(options_, ignore), Error, "exists already");
+  expect_same_bits(weights(options_.output), first);
+  options_.overwrite = true;
   distill(options_, ignore);
   expect_same_bits(weights(options_.output), first);
   options_.seed = 1;
@@ -143,6 +146,7 @@ TEST_F(Distiller, ExposureJitterMakesTheTeacherDependLessOnExposure) {
   distill(options_, ignore);
   const double without = dependence();
   options_.exposure_jitter = 3;
+  options_.overwrite = true;
   distill(options_, ignore);
   EXPECT_LT(dependence(), 0.7 * without);
 }
