@@ -125,10 +125,10 @@ void check_output(const fs::path& output, const nlohmann::ordered_json& record) 
     const nlohmann::json found = read_json(record_path);
     for (const auto& [key, value] : record.items()) {
       const std::string there =
-          found.is_object() && found.contains(key) ? brief_json(found[key]) : "no";
-      require(there == brief_json(value),
+          found.is_object() && found.contains(key) ? dump_json(found[key]) : "no";
+      require(there == dump_json(value),
               "{} holds a data set made with {} = {}, but {} = {} is wanted; choose another folder",
-              output.string(), key, there, key, brief_json(value));
+              output.string(), key, there, key, dump_json(value));
     }
     return;
   }

@@ -97,7 +97,7 @@ void check_same_run(const Checkpoint& checkpoint, const nlohmann::ordered_json& 
   };
   const auto value = [](const nlohmann::ordered_json& json, const std::string& key) {
     const auto found = json.find(key);
-    return found == json.end() ? std::string("not there") : brief_json(*found);
+    return found == json.end() ? std::string("not there") : dump_json(*found);
   };
   std::set<std::string> names;
   for (const auto& [name, unused] : options.items()) names.insert(name);
