@@ -11,7 +11,7 @@ set -euo pipefail
 torch_version=2.11.0
 packages=(build-essential cmake ninja-build ccache git python3-pip unzip libopencv-dev libcli11-dev
           nlohmann-json3-dev libspdlog-dev libgtest-dev libjpeg-dev libpng-dev
-          libtiff-dev)
+          libtiff-dev libhwy-dev)
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -90,6 +90,7 @@ CommonFlags parse_options(const Arguments& arguments, const std::string& descrip
 void make_result_folder(const std::filesystem::path& folder);
 
 // The commands, one file each. They return the exit status.
+int bench(const Arguments& arguments);
 int distill(const Arguments& arguments);
 int eval(const Arguments& arguments);
 int infer(const Arguments& arguments);
@@ -97,5 +98,6 @@ int inspect(const Arguments& arguments);
 int options_table(const Arguments& arguments);
 int synth(const Arguments& arguments);
 int train(const Arguments& arguments);
+int verify(const Arguments& arguments);
 
 }  // namespace efficientad::cli

@@ -33,9 +33,10 @@ int eval(const Arguments& arguments) {
   make_result_folder(output);
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
+  const std::string engine = resolve_engine(options.engine, device);
   spdlog::info("evaluate {} on {} test images of {}, on {}", options.model, dataset.test.size(),
                dataset.category, describe_device(device));
-  const Detector detector(std::move(bundle), device);
+  const Detector detector(std::move(bundle), device, engine);
 
   Progress progress("eval", static_cast<int64_t>(dataset.test.size()), "image");
   const Evaluation evaluation = evaluate(

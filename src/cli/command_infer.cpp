@@ -1,5 +1,3 @@
-#include <glob.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -9,6 +7,7 @@
 
 #include "cli/command.h"
 #include "cli/infer_options.h"
+#include "cli/input_images.h"
 #include "efficientad/core/device.h"
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
@@ -30,87 +29,6 @@ using Clock = std::chrono::steady_clock;
 
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-/// What could not be used, and why.
-struct Failure {
-  std::string path;
-  std::string reason;
-};
-
-struct Inputs {
-  std::vector<fs::path> images;
-  std::vector<Failure> failures;
-};
-
-bool is_below(const fs::path& path, const fs::path& folder) {
-  const fs::path relative = path.lexically_relative(folder);
-  return !relative.empty() && *relative.begin() != "..";
-}
-
-fs::path plain(const fs::path& path) { return fs::absolute(path).lexically_normal(); }
-
-/// The files that a glob pattern matches, sorted.
-std::vector<fs::path> matches_of(const std::string& pattern) {
-  glob_t found{};
-  const int status = ::glob(pattern.c_str(), GLOB_BRACE | GLOB_TILDE, nullptr, &found);
-  std::vector<fs::path> paths;
-  if (status == 0) paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
-  ::globfree(&found);
-  require(status == 0 || status == GLOB_NOMATCH, "{}: the pattern cannot be searched for", pattern);
-  return paths;
-}
-
-/// The images that the command's paths stand for, each once, in the order given. What `output`
-/// holds from an earlier run is passed over when a folder is searched; an image named that a result
-/// could overwrite is bad usage. A path that stands for nothing is a failure like an image that
-/// cannot be read.
-Inputs find_images(const std::vector<std::string>& paths, const fs::path& output) {
-  Inputs inputs;
-  std::set<fs::path> seen;
-  const auto is_result = [&](const fs::path& path) {
-    return is_below(path, plain(output / "heatmaps")) || is_below(path, plain(output / "maps"));
-  };
-  const auto add = [&](const fs::path& path) {
-    require_usage(!is_result(plain(path)),
-                  "{}: lies where results are written to; choose another output folder",
-                  path.string());
-    if (seen.insert(plain(path)).second) inputs.images.push_back(path);
-  };
-  const auto add_any = [&](const fs::path& path) {
-    if (!fs::is_directory(path)) {
-      add(path);
-      return;
-    }
-    const auto images = list_images(path, /*recursive=*/true);
-    const fs::path results = plain(output / "");
-    for (const auto& image : images) {
-      const bool passed_over = is_below(plain(image), results) && !is_below(plain(path), results);
-      if (!passed_over && !(is_result(plain(image)) && !is_result(plain(path)))) add(image);
-    }
-    if (images.empty()) inputs.failures.push_back({path.string(), "the folder holds no images"});
-  };
-  for (const auto& path : paths) {
-    std::error_code error;
-    if (fs::exists(path, error)) {
-      add_any(path);
-      continue;
-    }
-    if (path.find_first_of("*?[{~") == std::string::npos) {
-      inputs.failures.push_back({path, "there is no such file or folder"});
-      continue;
-    }
-    const auto matches = matches_of(path);
-    if (matches.empty()) inputs.failures.push_back({path, "the pattern matches nothing"});
-    for (const auto& match : matches) add_any(match);
-  }
-  if (!inputs.images.empty()) return inputs;
-  std::vector<std::string> reasons;
-  for (const auto& failure : inputs.failures) {
-    reasons.push_back(failure.path + ": " + failure.reason);
-  }
-  throw Error(reasons.empty() ? "there are no images to score"
-                              : "there are no images to score: " + join(reasons, 3));
 }
 
 /// The deepest folder above all images.
@@ -254,15 +172,16 @@ int infer(const Arguments& arguments) {
   const InterruptGuard guard;
   const fs::path output = options.output;
 
-  Inputs inputs = find_images(options.paths, output);
+  InputImages inputs = find_images(options.paths, output);
   const std::vector<std::string> names = result_names(inputs.images);
   ModelBundle bundle = load_bundle(options.model);
   make_result_folder(output);
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
+  const std::string engine = resolve_engine(options.engine, device);
   spdlog::info("score {} images with {}, on {}", inputs.images.size(), options.model,
                describe_device(device));
-  const Detector detector(std::move(bundle), device);
+  const Detector detector(std::move(bundle), device, engine);
   const double threshold = detector.bundle().threshold;
   const auto input_hw = detector.input_hw();
   for (const auto& failure : inputs.failures) spdlog::error("{}: {}", failure.path, failure.reason);

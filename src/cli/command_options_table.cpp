@@ -1,8 +1,10 @@
 #include <cstdio>
 
+#include "cli/bench_options.h"
 #include "cli/command.h"
 #include "cli/eval_options.h"
 #include "cli/infer_options.h"
+#include "cli/verify_options.h"
 #include "efficientad/data/synth.h"
 #include "efficientad/train/distiller.h"
 #include "efficientad/train/train_options.h"
@@ -52,6 +54,8 @@ int options_table(const Arguments& arguments) {
   print_table<DistillOptions>("distill");
   print_table<EvalOptions>("eval");
   print_table<InferOptions>("infer");
+  print_table<BenchOptions>("bench");
+  print_table<VerifyOptions>("verify");
   print_table<SynthOptions>("synth");
   return 0;
 }

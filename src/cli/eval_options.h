@@ -4,6 +4,7 @@
 #include <string>
 
 #include "efficientad/core/options.h"
+#include "efficientad/detect/detector.h"
 
 namespace efficientad::cli {
 
@@ -19,6 +20,7 @@ struct EvalOptions {
   std::string mask_dir;
   std::string output;
   int64_t batch_size = 8;
+  std::string engine = "auto";
   std::string device = "auto";
   int64_t threads = 0;
 
@@ -42,6 +44,7 @@ struct EvalOptions {
             OptionInfo{.help = "images a call of the networks; changes speed and memory only",
                        .minimum = 1,
                        .maximum = 1024});
+    visitor("engine", engine, OptionInfo{.help = "what computes the maps", .choices = kEngines});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
     visitor("threads", threads,
             OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "efficientad/core/options.h"
+#include "efficientad/detect/detector.h"
 
 namespace efficientad::cli {
 
@@ -15,6 +16,7 @@ struct InferOptions {
   std::string output;
   bool heatmaps = false;
   bool maps = false;
+  std::string engine = "auto";
   std::string device = "auto";
   int64_t threads = 0;
 
@@ -30,6 +32,7 @@ struct InferOptions {
             OptionInfo{.help = "draw the anomaly map over each image: <output>/heatmaps/*.png"});
     visitor("maps", maps,
             OptionInfo{.help = "write each anomaly map as float32 TIFF: <output>/maps/*.tiff"});
+    visitor("engine", engine, OptionInfo{.help = "what computes the maps", .choices = kEngines});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
     visitor("threads", threads,
             OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",

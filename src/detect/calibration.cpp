@@ -6,7 +6,6 @@
 
 #include "efficientad/core/error.h"
 #include "efficientad/detect/detector.h"
-#include "efficientad/engine/reference_engine.h"
 #include "efficientad/nn/imagenet.h"
 #include "efficientad/nn/quantile.h"
 
@@ -42,12 +41,20 @@ Threshold threshold_of_normal_scores(const std::vector<double>& scores) {
 void calibrate(ModelBundle& bundle, torch::Device device,
                const std::function<std::optional<CalibrationImage>()>& next, double q_a,
                double q_b) {
-  const ReferenceEngine engine(networks_of(bundle), device);
+  for (auto* network : {&bundle.teacher, &bundle.student}) {
+    (*network)->to(device);
+    (*network)->eval();
+  }
+  bundle.autoencoder->to(device);
+  bundle.autoencoder->eval();
+  // The engine that will judge images: another's rounding could put the highest normal score above
+  // its own threshold.
+  const auto engine = make_engine(bundle, "auto", device);
   std::vector<RawMaps> maps;
   std::vector<std::array<int64_t, 2>> sizes;
   while (const auto image = next()) {
     const RawMaps raw =
-        raw_maps(engine.run(network_input(image->image.unsqueeze(0), bundle.equalize_exposure)));
+        engine->maps(network_input(image->image.unsqueeze(0), bundle.equalize_exposure));
     maps.push_back({.st = raw.st.to(torch::kCPU), .ae = raw.ae.to(torch::kCPU)});
     sizes.push_back(image->size_hw);
   }

@@ -4,6 +4,9 @@
 
 #include <utility>
 
+#include "efficientad/core/error.h"
+#include "efficientad/engine/cpu_engine.h"
+#include "efficientad/engine/reference_engine.h"
 #include "efficientad/nn/imagenet.h"
 
 namespace efficientad {
@@ -17,13 +20,25 @@ DetectorNetworks networks_of(const ModelBundle& bundle) {
           .autoencoder_input = bundle.autoencoder_input};
 }
 
-RawMaps raw_maps(const NetworkOutputs& outputs) {
-  return {.st = map_st(outputs.normalized_teacher, outputs.student),
-          .ae = map_ae(outputs.autoencoder, outputs.student)};
+std::string resolve_engine(const std::string& name, torch::Device device) {
+  const std::string best = device.is_cpu() ? "cpu" : "reference";
+  if (name == "auto") return best;
+  require_usage(name != "cpu" || device.is_cpu(), "engine cpu cannot run on device {}",
+                device.str());
+  TORCH_CHECK(name == "reference" || name == "cpu", "no engine called ", name);
+  return name;
 }
 
-Detector::Detector(ModelBundle bundle, torch::Device device)
-    : bundle_(std::move(bundle)), engine_(networks_of(bundle_), device) {}
+std::unique_ptr<Engine> make_engine(const ModelBundle& bundle, const std::string& name,
+                                    torch::Device device) {
+  if (resolve_engine(name, device) == "cpu") {
+    return std::make_unique<CpuEngine>(networks_of(bundle), bundle.image_hw);
+  }
+  return std::make_unique<ReferenceEngine>(networks_of(bundle), device);
+}
+
+Detector::Detector(ModelBundle bundle, torch::Device device, const std::string& engine)
+    : bundle_(std::move(bundle)), engine_(make_engine(bundle_, engine, device)) {}
 
 std::array<int64_t, 2> Detector::input_hw() const { return bundle_.image_hw; }
 
@@ -39,7 +54,7 @@ DetectorMaps Detector::all_maps(const torch::Tensor& images) const {
               "a detector for images of ", bundle_.image_hw[0], "x", bundle_.image_hw[1],
               " was given ", images.scalar_type(), " ", images.sizes());
   const torch::NoGradGuard no_grad;
-  const RawMaps raw = raw_maps(engine_.run(network_input(images, bundle_.equalize_exposure)));
+  const RawMaps raw = engine_->maps(network_input(images, bundle_.equalize_exposure));
   const MapQuantiles& q = bundle_.quantiles;
   const auto finished = [&](const torch::Tensor& map) {
     return (bundle_.padding ? map : add_map_border(map)).to(torch::kCPU);

@@ -21,6 +21,11 @@ torch::Tensor run_autoencoder(Autoencoder& autoencoder, const std::string& autoe
       autoencoder_input == "fixed" ? autoencoder_input_fixed(images) : images, output_hw);
 }
 
+RawMaps raw_maps(const NetworkOutputs& outputs) {
+  return {.st = map_st(outputs.normalized_teacher, outputs.student),
+          .ae = map_ae(outputs.autoencoder, outputs.student)};
+}
+
 ReferenceEngine::ReferenceEngine(DetectorNetworks networks, torch::Device device)
     : networks_(std::move(networks)), device_(device) {
   networks_.teacher->to(device_);
@@ -44,5 +49,7 @@ NetworkOutputs ReferenceEngine::run(const torch::Tensor& images) const {
           .autoencoder = run_autoencoder(networks.autoencoder, networks.autoencoder_input,
                                          networks.teacher->options().padding, on_device)};
 }
+
+RawMaps ReferenceEngine::maps(const torch::Tensor& images) const { return raw_maps(run(images)); }
 
 }  // namespace efficientad

@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "efficientad/engine/engine.h"
+
 namespace efficientad {
 
 /// 0.9- and 0.995-quantiles of a kind of map on normal images (paper, section 3.4).
@@ -15,23 +17,8 @@ struct MapQuantiles {
   double q_b_ae = 0;
 };
 
-/// Both maps of some images as the networks give them, before normalisation: float32 [N, 1, h, w]
-/// on the PDN's grid.
-struct RawMaps {
-  torch::Tensor st;
-  torch::Tensor ae;
-};
-
 /// Rows or columns by which the unpadded PDN's grid is smaller than the padded one on each side.
 inline constexpr int64_t kMapBorder = 4;
-
-/// Mean over channels of the squared difference between the normalised teacher [N, C, h, w] and the
-/// student's first C channels (paper, section 3.2): float32 [N, 1, h, w].
-torch::Tensor map_st(const torch::Tensor& normalized_teacher, const torch::Tensor& student);
-
-/// Mean over channels of the squared difference between the autoencoder [N, C, h, w] and the
-/// student's last C channels (paper, section 3.3): float32 [N, 1, h, w].
-torch::Tensor map_ae(const torch::Tensor& autoencoder, const torch::Tensor& student);
 
 /// 0.1 (map - q_a) / (q_b - q_a) (paper, section 3.4). Where the quantiles are equal, or nearly so
 /// (flat maps), the divisor is at least 1e-6 of the larger one and at least 1e-12, so that the

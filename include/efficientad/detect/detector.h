@@ -4,6 +4,9 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "efficientad/detect/anomaly_map.h"
 #include "efficientad/detect/model_bundle.h"
@@ -14,8 +17,16 @@ namespace efficientad {
 /// The bundle's networks as an engine takes them; shared, not copied.
 DetectorNetworks networks_of(const ModelBundle& bundle);
 
-/// Both maps of what the networks gave.
-RawMaps raw_maps(const NetworkOutputs& outputs);
+/// The engines by name, in the order that help shows them.
+inline const std::vector<std::string> kEngines = {"auto", "reference", "cpu"};
+
+/// What "auto" stands for on `device`: the fastest engine there. Throws UsageError if an engine
+/// cannot run there.
+std::string resolve_engine(const std::string& name, torch::Device device);
+
+/// The bundle's networks made ready for inference at the bundle's image size.
+std::unique_ptr<Engine> make_engine(const ModelBundle& bundle, const std::string& name,
+                                    torch::Device device);
 
 /// What a detector says of one image.
 struct Detection {
@@ -40,7 +51,8 @@ struct DetectorMaps {
 /// A model ready to score images. Threads may share one.
 class Detector {
  public:
-  explicit Detector(ModelBundle bundle, torch::Device device = torch::kCPU);
+  explicit Detector(ModelBundle bundle, torch::Device device = torch::kCPU,
+                    const std::string& engine = "auto");
 
   /// Height and width to which images must be resized before maps().
   std::array<int64_t, 2> input_hw() const;
@@ -59,7 +71,7 @@ class Detector {
 
  private:
   ModelBundle bundle_;
-  ReferenceEngine engine_;
+  std::unique_ptr<Engine> engine_;
 };
 
 }  // namespace efficientad

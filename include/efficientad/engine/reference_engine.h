@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "efficientad/engine/engine.h"
 #include "efficientad/nn/autoencoder.h"
 #include "efficientad/nn/pdn.h"
 
@@ -39,15 +40,19 @@ struct NetworkOutputs {
   torch::Tensor autoencoder;
 };
 
+/// Both maps of what the networks gave.
+RawMaps raw_maps(const NetworkOutputs& outputs);
+
 /// Inference with LibTorch's own operations, as the method is written down: what faster engines are
-/// compared with. It moves the networks it is given to `device` and puts them in eval mode. Threads
-/// may share one.
-class ReferenceEngine {
+/// compared with. It moves the networks it is given to `device` and puts them in eval mode.
+class ReferenceEngine : public Engine {
  public:
   ReferenceEngine(DetectorNetworks networks, torch::Device device);
 
   /// float32 [N, 3, H, W], ImageNet-normalised, on any device; the results are on the engine's.
   NetworkOutputs run(const torch::Tensor& images) const;
+
+  RawMaps maps(const torch::Tensor& images) const override;
 
  private:
   DetectorNetworks networks_;

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "efficientad/core/options.h"
+#include "efficientad/detect/detector.h"
+
+namespace efficientad::cli {
+
+/// Options of `efficientad bench`.
+struct BenchOptions {
+  std::string model;
+  std::string image;
+  std::string engine = "auto";
+  std::string device = "auto";
+  int64_t threads = 0;
+  int64_t batch = 1;
+  int64_t size = 0;
+  int64_t warmup = 5;
+  int64_t runs = 50;
+  bool layers = false;
+
+  template <class Visitor>
+  void visit(Visitor&& visitor) {
+    visitor("model", model, OptionInfo{.help = "model file (model.safetensors)", .required = true});
+    visitor("image", image,
+            OptionInfo{.help = "image file to decode, resize and score; empty: a procedural JPEG "
+                               "of 1024x1024"});
+    visitor("engine", engine, OptionInfo{.help = "what computes the maps", .choices = kEngines});
+    visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
+    visitor("threads", threads,
+            OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",
+                       .minimum = 0,
+                       .maximum = 1024});
+    visitor("batch", batch,
+            OptionInfo{.help = "images that are scored together", .minimum = 1, .maximum = 1024});
+    visitor("size", size,
+            OptionInfo{.help = "image side at which the networks run, in px; 0: the model's",
+                       .minimum = 0,
+                       .maximum = 4096});
+    visitor("warmup", warmup,
+            OptionInfo{.help = "batches before the clock starts", .minimum = 1, .maximum = 1e6});
+    visitor("runs", runs,
+            OptionInfo{.help = "batches that are timed", .minimum = 1, .maximum = 1e6});
+    visitor("layers", layers,
+            OptionInfo{.help = "also a table of the CPU engine's layers, as Markdown"});
+  }
+};
+
+}  // namespace efficientad::cli

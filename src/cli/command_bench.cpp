@@ -1,0 +1,199 @@
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <vector>
+
+#include "cli/bench_options.h"
+#include "cli/command.h"
+#include "efficientad/core/device.h"
+#include "efficientad/core/interrupt.h"
+#include "efficientad/core/log.h"
+#include "efficientad/data/dead_leaves.h"
+#include "efficientad/data/image.h"
+#include "efficientad/data/resize.h"
+#include "efficientad/detect/detector.h"
+#include "efficientad/engine/cpu_engine.h"
+#include "efficientad/nn/imagenet.h"
+
+namespace efficientad::cli {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+/// The value below which a share of the sorted values lies (nearest rank).
+double at_share(const std::vector<double>& sorted, double share) {
+  const auto rank = static_cast<size_t>(std::ceil(share * static_cast<double>(sorted.size())));
+  return sorted[std::max<size_t>(rank, 1) - 1];
+}
+
+template <class Function>
+std::vector<double> time_runs(int64_t warmup, int64_t runs, Function function) {
+  std::vector<double> times;
+  for (int64_t i = 0; i < warmup + runs; ++i) {
+    if (interrupt_requested()) throw Interrupted("interrupted");
+    const auto start = Clock::now();
+    function();
+    if (i >= warmup) times.push_back(ms_since(start));
+  }
+  std::sort(times.begin(), times.end());
+  return times;
+}
+
+/// A file that is gone with the object.
+class TemporaryImage {
+ public:
+  explicit TemporaryImage(const torch::Tensor& image_u8) {
+    std::string name = (fs::temp_directory_path() / "efficientad-bench-XXXXXX").string();
+    require(::mkdtemp(name.data()) != nullptr, "{}: cannot make a temporary folder", name);
+    folder_ = name;
+    write_image(path(), image_u8);
+  }
+  ~TemporaryImage() {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+  TemporaryImage(const TemporaryImage&) = delete;
+  TemporaryImage& operator=(const TemporaryImage&) = delete;
+
+  fs::path path() const { return folder_ / "image.jpg"; }
+
+ private:
+  fs::path folder_;
+};
+
+double peak_memory_mib() {
+  rusage usage = {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+
+/// Time of each layer, what it computes, and how near that comes to what the machine can.
+std::string layer_table(const ModelBundle& bundle, const torch::Tensor& input, int64_t runs) {
+  const CpuEngine cpu(networks_of(bundle), bundle.image_hw);
+  const torch::Tensor image = network_input(input, bundle.equalize_exposure);
+  const std::vector<LayerTime> layers = cpu.time_layers(image, runs);
+  const double peak = cpu.peak_multiplications();
+  constexpr double kGiga = 1e9;
+  std::string table = fmt::format(
+      "matrix product in the first cache: {:.0f} G multiply-adds/s, {}\n\n"
+      "| layers | ms | G multiply-adds, direct | computed | computed, G/s | of the peak |\n"
+      "|---|---|---|---|---|---|\n",
+      peak / kGiga, cpu.instruction_set());
+  LayerTime all = {.name = "all"};
+  const auto add_row = [&](const LayerTime& layer) {
+    const double rate = layer.multiplications / (layer.milliseconds / 1000);
+    table += fmt::format("| {} | {:.2f} | {:.2f} | {:.2f} | {:.0f} | {:.0f} % |\n", layer.name,
+                         layer.milliseconds, layer.direct_multiplications / kGiga,
+                         layer.multiplications / kGiga, rate / kGiga, 100 * rate / peak);
+  };
+  for (const auto& layer : layers) {
+    add_row(layer);
+    all.milliseconds += layer.milliseconds;
+    all.direct_multiplications += layer.direct_multiplications;
+    all.multiplications += layer.multiplications;
+  }
+  add_row(all);
+  return table;
+}
+
+}  // namespace
+
+int bench(const Arguments& arguments) {
+  const auto start = Clock::now();
+  BenchOptions options;
+  const CommonFlags common = parse_options(
+      arguments,
+      "Time a model: the networks and maps of a batch (latency), and apart from them the decoding "
+      "and resizing of an image file and the resizing of its map. Times are in milliseconds of a "
+      "batch, or of an image where they do not depend on the batch.",
+      options);
+  const InterruptGuard guard;
+  set_threads(options.threads);
+  const torch::Device device = select_device(options.device);
+  const std::string engine = resolve_engine(options.engine, device);
+  ModelBundle bundle = load_bundle(options.model);
+  if (options.size > 0) bundle.image_hw = {options.size, options.size};
+  const std::string model_size = bundle.model_size;
+  const Detector detector(std::move(bundle), device, engine);
+  const auto input_hw = detector.input_hw();
+  detector.maps(torch::zeros({1, 3, input_hw[0], input_hw[1]}));
+  const double first_result_ms = ms_since(start);
+  spdlog::info("time {} with engine {}, on {}", options.model, engine, describe_device(device));
+
+  std::unique_ptr<TemporaryImage> temporary;
+  fs::path path = options.image;
+  if (options.image.empty()) {
+    constexpr int64_t kSide = 1024;
+    temporary = std::make_unique<TemporaryImage>(dead_leaves_image(kSide, /*seed=*/0, /*index=*/0));
+    path = temporary->path();
+  }
+  torch::Tensor image_u8;
+  const auto decode = time_runs(1, 10, [&] { image_u8 = read_image(path); });
+  torch::Tensor input;
+  const auto resize = time_runs(
+      1, 10, [&] { input = to_float_chw(resize_pil_bilinear(image_u8, input_hw)).unsqueeze(0); });
+  const torch::Tensor batch = input.repeat({options.batch, 1, 1, 1});
+  torch::Tensor maps;
+  const auto latency =
+      time_runs(options.warmup, options.runs, [&] { maps = detector.maps(batch); });
+  Detection detection;
+  const auto finish = time_runs(1, 10, [&] {
+    detection = detector.finish(maps[0], {image_u8.size(0), image_u8.size(1)});
+  });
+
+  std::string layers;
+  if (options.layers) {
+    require_usage(engine == "cpu", "--layers: engine {} has no layers to time; use --engine cpu",
+                  engine);
+    layers = layer_table(detector.bundle(), input, options.runs);
+  }
+  const double median = at_share(latency, 0.5);
+  const nlohmann::ordered_json result = {
+      {"engine", engine},
+      {"device", describe_device(device)},
+      {"model_size", model_size},
+      {"image_hw", {input_hw[0], input_hw[1]}},
+      {"batch", options.batch},
+      {"runs", options.runs},
+      {"latency_ms_median", median},
+      {"latency_ms_p95", at_share(latency, 0.95)},
+      {"latency_ms_min", latency.front()},
+      {"images_per_second", 1000 * static_cast<double>(options.batch) / median},
+      {"decode_ms", at_share(decode, 0.5)},
+      {"resize_ms", at_share(resize, 0.5)},
+      {"finish_ms", at_share(finish, 0.5)},
+      {"first_result_ms", first_result_ms},
+      {"peak_memory_mib", peak_memory_mib()},
+      {"score", detection.score}};
+  if (common.json) {
+    fmt::print("{}\n", dump_json(result));
+    return 0;
+  }
+  fmt::print(
+      "engine {} on {}, {}, {}x{} px, batch {}\n"
+      "  networks and maps   {:9.2f} ms median, {:.2f} p95, {:.2f} least, of {} runs\n"
+      "                      {:9.1f} images/s\n"
+      "  decode an image     {:9.2f} ms ({}x{})\n"
+      "  resize it           {:9.2f} ms\n"
+      "  map to image, score {:9.2f} ms\n"
+      "  first result after  {:9.0f} ms (file, engine, one image)\n"
+      "  peak memory         {:9.0f} MiB\n",
+      engine, describe_device(device), model_size, input_hw[1], input_hw[0], options.batch, median,
+      at_share(latency, 0.95), latency.front(), options.runs,
+      1000 * static_cast<double>(options.batch) / median, at_share(decode, 0.5), image_u8.size(1),
+      image_u8.size(0), at_share(resize, 0.5), at_share(finish, 0.5), first_result_ms,
+      peak_memory_mib());
+  if (!layers.empty()) fmt::print("\n{}", layers);
+  return 0;
+}
+
+}  // namespace efficientad::cli

@@ -1,0 +1,156 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "cli/command.h"
+#include "cli/input_images.h"
+#include "cli/verify_options.h"
+#include "efficientad/core/device.h"
+#include "efficientad/core/interrupt.h"
+#include "efficientad/core/log.h"
+#include "efficientad/core/progress.h"
+#include "efficientad/data/dead_leaves.h"
+#include "efficientad/data/image.h"
+#include "efficientad/data/resize.h"
+#include "efficientad/detect/detector.h"
+
+namespace efficientad::cli {
+
+namespace {
+
+/// Numbers of both engines, to be compared as shares of the reference's range.
+class Comparison {
+ public:
+  void add(double expected, double actual) {
+    low_ = std::min(low_, expected);
+    high_ = std::max(high_, expected);
+    // A difference that is no number must not pass.
+    const double difference = std::abs(actual - expected);
+    differences_.push_back(std::isfinite(difference) ? static_cast<float>(difference)
+                                                     : std::numeric_limits<float>::infinity());
+  }
+
+  int64_t count() const { return static_cast<int64_t>(differences_.size()); }
+  double range() const { return high_ - low_; }
+  double largest(double range) const {
+    return *std::max_element(differences_.begin(), differences_.end()) / range;
+  }
+  /// Of the differences, the one that 99 % do not exceed.
+  double percentile_99(double range) const {
+    std::vector<float> sorted = differences_;
+    const auto rank = static_cast<size_t>(std::ceil(0.99 * static_cast<double>(sorted.size()))) - 1;
+    const auto at = sorted.begin() + static_cast<std::ptrdiff_t>(rank);
+    std::nth_element(sorted.begin(), at, sorted.end());
+    return *at / range;
+  }
+
+ private:
+  double low_ = std::numeric_limits<double>::infinity();
+  double high_ = -std::numeric_limits<double>::infinity();
+  std::vector<float> differences_;
+};
+
+/// Images by index: of files, or procedural.
+struct Images {
+  InputImages files;
+  int64_t count() const {
+    constexpr int64_t kProcedural = 10;
+    return files.images.empty() ? kProcedural : static_cast<int64_t>(files.images.size());
+  }
+  torch::Tensor read(int64_t index) const {
+    constexpr int64_t kSide = 512;
+    if (files.images.empty()) {
+      return dead_leaves_image(kSide, /*seed=*/0, static_cast<uint64_t>(index));
+    }
+    return read_image(files.images[static_cast<size_t>(index)]);
+  }
+};
+
+}  // namespace
+
+int verify(const Arguments& arguments) {
+  VerifyOptions options;
+  const CommonFlags common = parse_options(
+      arguments,
+      "Compare the fast engine with the reference (LibTorch's own operations, float32) on images: "
+      "differences of maps and scores as shares of the range of the reference's. Exit status 1 if "
+      "one is beyond the tolerance.",
+      options);
+  const InterruptGuard guard;
+  Images images;
+  if (!options.paths.empty()) images.files = find_images(options.paths, std::nullopt);
+  set_threads(options.threads);
+  const torch::Device device = select_device(options.device);
+  const std::string engine = resolve_engine(options.engine, device);
+  const Detector reference(load_bundle(options.model), torch::kCPU, "reference");
+  const Detector fast(load_bundle(options.model), device, engine);
+  const auto input_hw = fast.input_hw();
+
+  Comparison maps;
+  Comparison scores;
+  std::vector<Failure> failures = images.files.failures;
+  Progress progress("verify", images.count(), "image");
+  for (int64_t i = 0; i < images.count(); ++i) {
+    if (interrupt_requested()) throw Interrupted("interrupted; nothing was verified");
+    torch::Tensor image_u8;
+    try {
+      image_u8 = images.read(i);
+    } catch (const Error& error) {
+      failures.push_back({images.files.images[static_cast<size_t>(i)].string(), error.what()});
+      continue;
+    }
+    const torch::Tensor input = to_float_chw(resize_pil_bilinear(image_u8, input_hw)).unsqueeze(0);
+    const std::array<int64_t, 2> size_hw = {image_u8.size(0), image_u8.size(1)};
+    const Detection expected = reference.finish(reference.maps(input)[0], size_hw);
+    const Detection actual = fast.finish(fast.maps(input)[0], size_hw);
+    const torch::Tensor expected_map = expected.map_at_image.contiguous();
+    const torch::Tensor actual_map = actual.map_at_image.contiguous();
+    const auto* e = expected_map.data_ptr<float>();
+    const auto* a = actual_map.data_ptr<float>();
+    for (int64_t j = 0; j < expected_map.numel(); ++j) maps.add(e[j], a[j]);
+    scores.add(expected.score, actual.score);
+    progress.update(i + 1);
+  }
+  progress.finish();
+  for (const auto& failure : failures) spdlog::error("{}: {}", failure.path, failure.reason);
+  const int64_t compared = scores.count();
+  require(compared > 0, "no image could be read");
+
+  // One score, or equal ones, have no range; the maps' is the scale of scores too.
+  const double map_range = maps.range();
+  const double score_range = scores.range() > 0 ? scores.range() : map_range;
+  const double worst_map = maps.largest(map_range);
+  const double worst_score = scores.largest(score_range);
+  // Written so that NaN (a flat map has no range) does not pass.
+  const bool equal = worst_map <= options.tolerance && worst_score <= options.tolerance;
+  if (common.json) {
+    const nlohmann::ordered_json line = {
+        {"engine", engine},
+        {"device", describe_device(device)},
+        {"images", compared},
+        {"map_range", map_range},
+        {"map_difference_max", worst_map},
+        {"map_difference_p99", maps.percentile_99(map_range)},
+        {"score_range", score_range},
+        {"score_difference_max", worst_score},
+        {"score_difference_p99", scores.percentile_99(score_range)},
+        {"tolerance", options.tolerance},
+        {"equal", equal}};
+    fmt::print("{}\n", dump_json(line));
+  } else {
+    fmt::print(
+        "engine {} on {} against the reference, {} images\n"
+        "differences as shares of the reference's range:\n"
+        "          largest    99 % are below   range\n"
+        "  maps    {:<9.2e}  {:<15.2e}  {:.4g}\n"
+        "  scores  {:<9.2e}  {:<15.2e}  {:.4g}\n"
+        "{}: tolerance {:g}\n",
+        engine, describe_device(device), compared, worst_map, maps.percentile_99(map_range),
+        map_range, worst_score, scores.percentile_99(score_range), score_range,
+        equal ? "equal" : "NOT equal", options.tolerance);
+  }
+  return equal && failures.empty() ? 0 : 1;
+}
+
+}  // namespace efficientad::cli

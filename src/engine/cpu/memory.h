@@ -1,0 +1,14 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+
+namespace efficientad::cpu {
+
+/// float32 zeros, contiguous and aligned to 64 bytes; on huge pages where the system has them and
+/// they are worth it: the kernels walk along 64 places of a buffer at once, which small pages make
+/// slow.
+torch::Tensor make_buffer(int64_t size);
+
+}  // namespace efficientad::cpu
