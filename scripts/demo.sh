@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-demo}
 
-scripts/build.sh release
+scripts/build.sh release -DEFFICIENTAD_BUILD_TESTS=OFF
 program=build/release/bin/efficientad
 mkdir -p "$out"
 
@@ -27,7 +27,9 @@ fi
   "$program" infer --model "$out/model/model.safetensors" --output "$out/inference" --heatmaps \
     "$out/data/tray/test"
 
-auroc() { grep -m1 "\"$1\": [0-9]" "$out/report/report.json" | sed 's/.*: *//; s/,$//'; }
+auroc() {
+  LC_ALL=C printf '%.3f' "$(grep -m1 "\"$1\": [0-9]" "$out/report/report.json" | sed 's/.*: *//; s/,$//')"
+}
 
 cat <<END
 

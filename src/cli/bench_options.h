@@ -27,7 +27,9 @@ struct BenchOptions {
     visitor("image", image,
             OptionInfo{.help = "image file to decode, resize and score; empty: a procedural JPEG "
                                "of 1024x1024"});
-    visitor("engine", engine, OptionInfo{.help = "what computes the maps", .choices = kEngines});
+    visitor("engine", engine,
+            OptionInfo{.help = "what computes the maps; auto: cpu on a CPU, else reference",
+                       .choices = kEngines});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
     visitor("threads", threads,
             OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",
@@ -36,9 +38,10 @@ struct BenchOptions {
     visitor("batch", batch,
             OptionInfo{.help = "images that are scored together", .minimum = 1, .maximum = 1024});
     visitor("size", size,
-            OptionInfo{.help = "image side at which the networks run, in px; 0: the model's",
-                       .minimum = 0,
-                       .maximum = 4096});
+            OptionInfo{
+                .help = "image side at which the networks run, in px, at least 64; 0: the model's",
+                .minimum = 0,
+                .maximum = 4096});
     visitor("warmup", warmup,
             OptionInfo{.help = "batches before the clock starts", .minimum = 1, .maximum = 1e6});
     visitor("runs", runs,

@@ -84,10 +84,11 @@ std::string layer_table(const ModelBundle& bundle, const torch::Tensor& input, i
   const double peak = cpu.peak_multiplications();
   constexpr double kGiga = 1e9;
   std::string table = fmt::format(
-      "matrix product in the first cache: {:.0f} G multiply-adds/s, {}\n\n"
+      "one image, medians of {} runs; matrix product in the first cache: {:.0f} G "
+      "multiply-adds/s, {}\n\n"
       "| layers | ms | G multiply-adds, direct | computed | computed, G/s | of the peak |\n"
       "|---|---|---|---|---|---|\n",
-      peak / kGiga, cpu.instruction_set());
+      runs, peak / kGiga, cpu.instruction_set());
   LayerTime all = {.name = "all"};
   const auto add_row = [&](const LayerTime& layer) {
     const double rate = layer.multiplications / (layer.milliseconds / 1000);
@@ -120,6 +121,9 @@ int bench(const Arguments& arguments) {
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   const std::string engine = resolve_engine(options.engine, device);
+  require_usage(!options.layers || engine == "cpu",
+                "--layers: engine {} has no layers to time; use --engine cpu", engine);
+  require(options.image.empty() || fs::exists(options.image), "{}: no such file", options.image);
   ModelBundle bundle = load_bundle(options.model);
   if (options.size > 0) bundle.image_hw = {options.size, options.size};
   const std::string model_size = bundle.model_size;
@@ -152,8 +156,6 @@ int bench(const Arguments& arguments) {
 
   std::string layers;
   if (options.layers) {
-    require_usage(engine == "cpu", "--layers: engine {} has no layers to time; use --engine cpu",
-                  engine);
     layers = layer_table(detector.bundle(), input, options.runs);
   }
   const double median = at_share(latency, 0.5);

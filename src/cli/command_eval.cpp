@@ -34,8 +34,8 @@ int eval(const Arguments& arguments) {
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   const std::string engine = resolve_engine(options.engine, device);
-  spdlog::info("evaluate {} on {} test images of {}, on {}", options.model, dataset.test.size(),
-               dataset.category, describe_device(device));
+  spdlog::info("evaluate {} on {} test images of {}, engine {} on {}", options.model,
+               dataset.test.size(), dataset.category, engine, describe_device(device));
   const Detector detector(std::move(bundle), device, engine);
 
   Progress progress("eval", static_cast<int64_t>(dataset.test.size()), "image");

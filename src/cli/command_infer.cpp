@@ -179,8 +179,8 @@ int infer(const Arguments& arguments) {
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   const std::string engine = resolve_engine(options.engine, device);
-  spdlog::info("score {} images with {}, on {}", inputs.images.size(), options.model,
-               describe_device(device));
+  spdlog::info("score {} images with {}, engine {} on {}", inputs.images.size(), options.model,
+               engine, describe_device(device));
   const Detector detector(std::move(bundle), device, engine);
   const double threshold = detector.bundle().threshold;
   const auto input_hw = detector.input_hw();

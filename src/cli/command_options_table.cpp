@@ -47,7 +47,8 @@ int options_table(const Arguments& arguments) {
       "`--config` and, with hyphens for underscores, a flag (`--batch-size 2`). Order: defaults, "
       "then the file, then flags. The resolved options are written beside the results; that file "
       "given to `--config` repeats the run. \"paper\" is Batzner, Heckler, König, WACV 2024.\n\n"
-      "- `train_paper_small.json`, `train_paper_medium.json`: exactly the paper's training.\n"
+      "- `train_paper_small.json`, `train_paper_medium.json`: the paper's losses, optimiser and "
+      "steps.\n"
       "- `train_fast.json`: the same losses in minutes instead of days on two cores.\n"
       "- `train_demo.json`: what `scripts/demo.sh` trains with.\n\n");
   print_table<TrainOptions>("train");

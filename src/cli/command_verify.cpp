@@ -75,7 +75,7 @@ int verify(const Arguments& arguments) {
       arguments,
       "Compare the fast engine with the reference (LibTorch's own operations, float32) on images: "
       "differences of maps and scores as shares of the range of the reference's. Exit status 1 if "
-      "one is beyond the tolerance.",
+      "one is beyond the tolerance, or an image cannot be read.",
       options);
   const InterruptGuard guard;
   Images images;
@@ -97,7 +97,7 @@ int verify(const Arguments& arguments) {
     try {
       image_u8 = images.read(i);
     } catch (const Error& error) {
-      failures.push_back({images.files.images[static_cast<size_t>(i)].string(), error.what()});
+      failures.push_back({"", error.what()});
       continue;
     }
     const torch::Tensor input = to_float_chw(resize_pil_bilinear(image_u8, input_hw)).unsqueeze(0);
@@ -113,10 +113,16 @@ int verify(const Arguments& arguments) {
     progress.update(i + 1);
   }
   progress.finish();
-  for (const auto& failure : failures) spdlog::error("{}: {}", failure.path, failure.reason);
+  for (const auto& failure : failures) {
+    spdlog::error("{}{}{}", failure.path, failure.path.empty() ? "" : ": ", failure.reason);
+  }
   const int64_t compared = scores.count();
   require(compared > 0, "no image could be read");
 
+  require(maps.range() > 0,
+          "the reference's map is the same number everywhere ({} image{}): there is no range to "
+          "compare with; give photographs of what the model was trained on",
+          compared, compared == 1 ? "" : "s");
   // One score, or equal ones, have no range; the maps' is the scale of scores too.
   const double map_range = maps.range();
   const double score_range = scores.range() > 0 ? scores.range() : map_range;
@@ -135,20 +141,22 @@ int verify(const Arguments& arguments) {
         {"score_range", score_range},
         {"score_difference_max", worst_score},
         {"score_difference_p99", scores.percentile_99(score_range)},
+        {"unreadable", failures.size()},
         {"tolerance", options.tolerance},
         {"equal", equal}};
     fmt::print("{}\n", dump_json(line));
   } else {
     fmt::print(
-        "engine {} on {} against the reference, {} images\n"
+        "engine {} on {} against the reference, {} image{}\n"
         "differences as shares of the reference's range:\n"
         "          largest    99 % are below   range\n"
         "  maps    {:<9.2e}  {:<15.2e}  {:.4g}\n"
         "  scores  {:<9.2e}  {:<15.2e}  {:.4g}\n"
         "{}: tolerance {:g}\n",
-        engine, describe_device(device), compared, worst_map, maps.percentile_99(map_range),
-        map_range, worst_score, scores.percentile_99(score_range), score_range,
-        equal ? "equal" : "NOT equal", options.tolerance);
+        engine, describe_device(device), compared, compared == 1 ? "" : "s", worst_map,
+        maps.percentile_99(map_range), map_range, worst_score, scores.percentile_99(score_range),
+        score_range, equal ? "equal" : "NOT equal", options.tolerance);
+    if (!failures.empty()) fmt::print("{} could not be read\n", failures.size());
   }
   return equal && failures.empty() ? 0 : 1;
 }

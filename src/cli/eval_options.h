@@ -44,7 +44,9 @@ struct EvalOptions {
             OptionInfo{.help = "images a call of the networks; changes speed and memory only",
                        .minimum = 1,
                        .maximum = 1024});
-    visitor("engine", engine, OptionInfo{.help = "what computes the maps", .choices = kEngines});
+    visitor("engine", engine,
+            OptionInfo{.help = "what computes the maps; auto: cpu on a CPU, else reference",
+                       .choices = kEngines});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
     visitor("threads", threads,
             OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",

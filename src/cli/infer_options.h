@@ -32,7 +32,9 @@ struct InferOptions {
             OptionInfo{.help = "draw the anomaly map over each image: <output>/heatmaps/*.png"});
     visitor("maps", maps,
             OptionInfo{.help = "write each anomaly map as float32 TIFF: <output>/maps/*.tiff"});
-    visitor("engine", engine, OptionInfo{.help = "what computes the maps", .choices = kEngines});
+    visitor("engine", engine,
+            OptionInfo{.help = "what computes the maps; auto: cpu on a CPU, else reference",
+                       .choices = kEngines});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
     visitor("threads", threads,
             OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",

@@ -26,7 +26,8 @@ struct VerifyOptions {
                                "ten procedural images",
                        .positional = true});
     visitor("engine", engine,
-            OptionInfo{.help = "what is compared with the reference", .choices = kEngines});
+            OptionInfo{.help = "what is compared with the reference; auto: cpu on a CPU",
+                       .choices = kEngines});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
     visitor("threads", threads,
             OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",

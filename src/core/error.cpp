@@ -11,6 +11,10 @@ std::string message_of(const std::exception& error) {
   } else {
     message = error.what();
   }
+  // LibTorch's way of saying that there is no memory.
+  if (message.find("DefaultCPUAllocator: can't allocate memory") != std::string::npos) {
+    return "out of memory";
+  }
   // LibTorch's goes on with what its own developers need.
   if (dynamic_cast<const Error*>(&error) == nullptr)
     message = message.substr(0, message.find('\n'));

@@ -137,8 +137,9 @@ constexpr void (*kMultiply[])(const Rows&) = {
 };
 
 /// The same for any number of rows, cut as evenly as possible. Meanwhile `next_size` numbers from
-/// rows.next are fetched.
-void MultiplyRows(int64_t row_count, Rows rows, int64_t next_size = 0) {
+/// rows.next are fetched. Changes `rows`: a copy would have to wait until the processor has written
+/// all outputs before it.
+void MultiplyRows(int64_t row_count, Rows& rows, int64_t next_size = 0) {
   const auto count = static_cast<int32_t>(row_count);
   const int32_t groups = (count + kMaxRows - 1) / kMaxRows;
   const int32_t few = count / groups;
@@ -312,8 +313,13 @@ void TransformInputs(const WinogradConvolution& conv, const Chunk& chunk, const 
   for (int64_t i = part.first_tile; i < part.last_tile; ++i) {
     const TileAt at = conv.tiles[static_cast<size_t>(i)];
     const float* const tile = conv.from.at(at.y * m, at.x * m) + conv.channel;
+    const TileAt after = conv.tiles[static_cast<size_t>(std::min(i + 1, part.last_tile - 1))];
     for (int64_t first = 0; first < conv.channels; first += kTransformChannels) {
       const int64_t channels = std::min(kTransformChannels, conv.channels - first);
+      // What comes next is fetched meanwhile.
+      const float* const next = first + kTransformChannels < conv.channels
+                                    ? tile + first + kTransformChannels
+                                    : conv.from.at(after.y * m, after.x * m) + conv.channel;
       V d[kTile];
       for (int64_t column = 0; column < kTile; ++column) {
         const float* const from = tile + column * pixel_stride + first;
@@ -333,6 +339,7 @@ void TransformInputs(const WinogradConvolution& conv, const Chunk& chunk, const 
 #pragma GCC unroll 8
           for (int64_t column = 0; column < kTile; ++column) {
             d[column] = Load(between + row * kRow + column * kTransformChannels + c);
+            Prefetch(next + row * row_stride + column * pixel_stride + c);
           }
           TransformInput(d);
 #pragma GCC unroll 8
@@ -528,16 +535,16 @@ void MultiplyTiles(const WinogradConvolution& conv, const Chunk& chunk, const Pr
   for (int64_t k = 0; k < all.count; k += kDepth) {
     const Segment part = {all.offset + k, std::min(kDepth, all.count - k)};
     const bool last = k + kDepth >= all.count;
-    MultiplyRows(chunk.tiles,
-                 {.a = inputs + position * chunk.input_position,
-                  .a_stride = conv.channels,
-                  .segments = &part,
-                  .segment_count = 1,
-                  .b = weights,
-                  .c = products + position * chunk.product_position,
-                  .c_stride = kPanel,
-                  .accumulate = k > 0,
-                  .next = last ? next : weights + part.count * kPanel},
+    Rows rows = {.a = inputs + position * chunk.input_position,
+                 .a_stride = conv.channels,
+                 .segments = &part,
+                 .segment_count = 1,
+                 .b = weights,
+                 .c = products + position * chunk.product_position,
+                 .c_stride = kPanel,
+                 .accumulate = k > 0,
+                 .next = last ? next : weights + part.count * kPanel};
+    MultiplyRows(chunk.tiles, rows,
                  std::min(kDepth, last ? all.count : all.count - k - kDepth) * kPanel);
     weights += part.count * kPanel;
   }
@@ -672,15 +679,16 @@ void MultiplyOutputs(const DirectConvolution& conv, const Product& product, int6
                      int64_t y, int64_t x, int64_t count, float* to, int64_t to_stride) {
   int64_t numbers = 0;
   for (const auto& segment : product.segments) numbers += segment.count;
-  MultiplyRows(count, {.a = conv.from.at(y * conv.stride, x * conv.stride),
-                       .a_stride = conv.stride * conv.from.channels,
-                       .segments = product.segments.data(),
-                       .segment_count = static_cast<int64_t>(product.segments.size()),
-                       .b = product.weights + panel * numbers * kPanel,
-                       .c = to,
-                       .c_stride = to_stride,
-                       .bias = product.bias + panel * kPanel,
-                       .relu = product.relu});
+  Rows rows = {.a = conv.from.at(y * conv.stride, x * conv.stride),
+               .a_stride = conv.stride * conv.from.channels,
+               .segments = product.segments.data(),
+               .segment_count = static_cast<int64_t>(product.segments.size()),
+               .b = product.weights + panel * numbers * kPanel,
+               .c = to,
+               .c_stride = to_stride,
+               .bias = product.bias + panel * kPanel,
+               .relu = product.relu};
+  MultiplyRows(count, rows);
 }
 
 void PoolRows(const DirectConvolution& conv, const Product& product, int64_t begin, int64_t end,
@@ -796,14 +804,15 @@ double Saturate(int64_t times, float* scratch) {
   float* const b = scratch + kRowsOfA * kCount;
   float* const c = b + kCount * kPanel;
   for (int64_t i = 0; i < times; ++i) {
-    MultiplyRows(kRowsOfA, {.a = scratch,
-                            .a_stride = kCount,
-                            .segments = &all,
-                            .segment_count = 1,
-                            .b = b,
-                            .c = c,
-                            .c_stride = kPanel,
-                            .accumulate = true});
+    Rows rows = {.a = scratch,
+                 .a_stride = kCount,
+                 .segments = &all,
+                 .segment_count = 1,
+                 .b = b,
+                 .c = c,
+                 .c_stride = kPanel,
+                 .accumulate = true};
+    MultiplyRows(kRowsOfA, rows);
   }
   return static_cast<double>(times * kRowsOfA * kCount * kPanel);
 }

@@ -151,7 +151,7 @@ void choose_tasks(WinogradConvolution& conv, int64_t together, int64_t panel) {
 
   // A chunk's inputs and a panel of products fit the second cache, so that the weights alone come
   // from further away; if those are too few tiles to be worth the weights' way, in phases.
-  constexpr double kShareOfCache = 0.8;
+  constexpr double kShareOfCache = 0.84;
   constexpr int64_t kFewTiles = 28;
   constexpr int64_t kTilesInPhases = 160;
   const auto bytes_a_tile = static_cast<double>(64 * (conv.channels + panel)) * sizeof(float);
