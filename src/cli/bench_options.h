@@ -3,18 +3,15 @@
 #include <cstdint>
 #include <string>
 
+#include "cli/engine_options.h"
 #include "efficientad/core/options.h"
-#include "efficientad/detect/detector.h"
 
 namespace efficientad::cli {
 
 /// Options of `efficientad bench`.
-struct BenchOptions {
+struct BenchOptions : EngineOptions {
   std::string model;
   std::string image;
-  std::string engine = "auto";
-  std::string device = "auto";
-  int64_t threads = 0;
   int64_t batch = 1;
   int64_t size = 0;
   int64_t warmup = 5;
@@ -27,14 +24,7 @@ struct BenchOptions {
     visitor("image", image,
             OptionInfo{.help = "image file to decode, resize and score; empty: a procedural JPEG "
                                "of 1024x1024"});
-    visitor("engine", engine,
-            OptionInfo{.help = "what computes the maps; auto: cpu on a CPU, else reference",
-                       .choices = kEngines});
-    visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
-    visitor("threads", threads,
-            OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",
-                       .minimum = 0,
-                       .maximum = 1024});
+    EngineOptions::visit(visitor);
     visitor("batch", batch,
             OptionInfo{.help = "images that are scored together", .minimum = 1, .maximum = 1024});
     visitor("size", size,

@@ -3,13 +3,13 @@
 #include <cstdint>
 #include <string>
 
+#include "cli/engine_options.h"
 #include "efficientad/core/options.h"
-#include "efficientad/detect/detector.h"
 
 namespace efficientad::cli {
 
 /// Options of `efficientad eval`.
-struct EvalOptions {
+struct EvalOptions : EngineOptions {
   std::string model;
   std::string dataset = "mvtec";
   std::string data;
@@ -20,9 +20,6 @@ struct EvalOptions {
   std::string mask_dir;
   std::string output;
   int64_t batch_size = 8;
-  std::string engine = "auto";
-  std::string device = "auto";
-  int64_t threads = 0;
 
   template <class Visitor>
   void visit(Visitor&& visitor) {
@@ -44,14 +41,7 @@ struct EvalOptions {
             OptionInfo{.help = "images a call of the networks; changes speed and memory only",
                        .minimum = 1,
                        .maximum = 1024});
-    visitor("engine", engine,
-            OptionInfo{.help = "what computes the maps; auto: cpu on a CPU, else reference",
-                       .choices = kEngines});
-    visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
-    visitor("threads", threads,
-            OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",
-                       .minimum = 0,
-                       .maximum = 1024});
+    EngineOptions::visit(visitor);
   }
 };
 

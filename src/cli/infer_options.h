@@ -4,21 +4,18 @@
 #include <string>
 #include <vector>
 
+#include "cli/engine_options.h"
 #include "efficientad/core/options.h"
-#include "efficientad/detect/detector.h"
 
 namespace efficientad::cli {
 
 /// Options of `efficientad infer`.
-struct InferOptions {
+struct InferOptions : EngineOptions {
   std::string model;
   std::vector<std::string> paths;
   std::string output;
   bool heatmaps = false;
   bool maps = false;
-  std::string engine = "auto";
-  std::string device = "auto";
-  int64_t threads = 0;
 
   template <class Visitor>
   void visit(Visitor&& visitor) {
@@ -32,14 +29,7 @@ struct InferOptions {
             OptionInfo{.help = "draw the anomaly map over each image: <output>/heatmaps/*.png"});
     visitor("maps", maps,
             OptionInfo{.help = "write each anomaly map as float32 TIFF: <output>/maps/*.tiff"});
-    visitor("engine", engine,
-            OptionInfo{.help = "what computes the maps; auto: cpu on a CPU, else reference",
-                       .choices = kEngines});
-    visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
-    visitor("threads", threads,
-            OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",
-                       .minimum = 0,
-                       .maximum = 1024});
+    EngineOptions::visit(visitor);
   }
 };
 

@@ -4,18 +4,15 @@
 #include <string>
 #include <vector>
 
+#include "cli/engine_options.h"
 #include "efficientad/core/options.h"
-#include "efficientad/detect/detector.h"
 
 namespace efficientad::cli {
 
 /// Options of `efficientad verify`.
-struct VerifyOptions {
+struct VerifyOptions : EngineOptions {
   std::string model;
   std::vector<std::string> paths;
-  std::string engine = "auto";
-  std::string device = "auto";
-  int64_t threads = 0;
   double tolerance = 1e-3;
 
   template <class Visitor>
@@ -25,14 +22,7 @@ struct VerifyOptions {
             OptionInfo{.help = "image files, folders (searched recursively) or quoted globs; none: "
                                "ten procedural images",
                        .positional = true});
-    visitor("engine", engine,
-            OptionInfo{.help = "what is compared with the reference; auto: cpu on a CPU",
-                       .choices = kEngines});
-    visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
-    visitor("threads", threads,
-            OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",
-                       .minimum = 0,
-                       .maximum = 1024});
+    EngineOptions::visit(visitor);
     visitor("tolerance", tolerance,
             OptionInfo{.help = "largest difference of maps and scores that is accepted, as a share "
                                "of the range of the reference's",

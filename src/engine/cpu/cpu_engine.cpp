@@ -29,8 +29,7 @@ class CpuEngine::Impl {
                 images.scalar_type(), " ", images.sizes());
     const torch::NoGradGuard no_grad;
     const torch::Tensor planes = images.to(torch::kCPU).contiguous();
-    const torch::Tensor autoencoder_planes =
-        (weights_.autoencoder_fixed ? autoencoder_input_fixed(planes) : planes).contiguous();
+    const torch::Tensor autoencoder_planes = seen_by_autoencoder(planes);
     auto program = take();
     const auto [height, width] = program->map_hw();
     RawMaps maps = {.st = torch::empty({images.size(0), 1, height, width}),
@@ -48,8 +47,7 @@ class CpuEngine::Impl {
   std::vector<LayerTime> time_layers(const torch::Tensor& image, int64_t runs) {
     const torch::NoGradGuard no_grad;
     const torch::Tensor planes = image.to(torch::kCPU).contiguous();
-    const torch::Tensor autoencoder_planes =
-        (weights_.autoencoder_fixed ? autoencoder_input_fixed(planes) : planes).contiguous();
+    const torch::Tensor autoencoder_planes = seen_by_autoencoder(planes);
     auto program = take();
     const auto [height, width] = program->map_hw();
     const torch::Tensor maps = torch::empty({2, height, width});
@@ -88,6 +86,10 @@ class CpuEngine::Impl {
   }
 
  private:
+  torch::Tensor seen_by_autoencoder(const torch::Tensor& planes) const {
+    return (weights_.autoencoder_fixed ? autoencoder_input_fixed(planes) : planes).contiguous();
+  }
+
   std::unique_ptr<cpu::Program> take() {
     const std::lock_guard lock(mutex_);
     if (programs_.empty()) {

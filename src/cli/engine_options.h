@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "efficientad/core/options.h"
+#include "efficientad/detect/detector.h"
+
+namespace efficientad::cli {
+
+/// Where and with what the maps are computed: options that several commands have.
+struct EngineOptions {
+  std::string engine = "auto";
+  std::string device = "auto";
+  int64_t threads = 0;
+
+  template <class Visitor>
+  void visit(Visitor&& visitor) {
+    visitor("engine", engine,
+            OptionInfo{.help = "what computes the maps; auto: cpu on a CPU, else reference",
+                       .choices = kEngines});
+    visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
+    visitor("threads", threads,
+            OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",
+                       .minimum = 0,
+                       .maximum = 1024});
+  }
+};
+
+}  // namespace efficientad::cli
