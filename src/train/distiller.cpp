@@ -359,9 +359,9 @@ DistillResult distill(const DistillOptions& options,
   for (const auto& item : pdn->named_parameters())
     parameters.emplace_back(item.key(), item.value());
   Optimizer optimizer(parameters, {.kind = options.optimizer,
+                                   .muon = {{"", options.muon_learning_rate}},
                                    .learning_rate = options.learning_rate,
                                    .weight_decay = options.weight_decay,
-                                   .muon_learning_rate = options.muon_learning_rate,
                                    .precision = precision});
 
   nlohmann::ordered_json resolved = options_to_json(options);

@@ -23,6 +23,7 @@ struct Optimizer::Impl {
   struct Muon {
     std::string name;
     torch::Tensor parameter;
+    double learning_rate;
     torch::Tensor momentum;
   };
 
@@ -50,8 +51,11 @@ Optimizer::Optimizer(std::vector<std::pair<std::string, torch::Tensor>> paramete
   const bool with_muon = options.kind == "muon";
   std::vector<torch::Tensor> for_adam;
   for (const auto& [name, parameter] : impl_->parameters) {
-    if (with_muon && is_convolution(parameter) && name.starts_with(options.muon_prefix)) {
-      impl_->muon.push_back({name, parameter, {}});
+    const auto group =
+        std::find_if(options.muon.begin(), options.muon.end(),
+                     [&name](const MuonGroup& muon) { return name.starts_with(muon.prefix); });
+    if (with_muon && is_convolution(parameter) && group != options.muon.end()) {
+      impl_->muon.push_back({name, parameter, group->learning_rate, {}});
     } else {
       impl_->adam_parameters.emplace_back(name, parameter);
       for_adam.push_back(parameter);
@@ -79,7 +83,7 @@ void Optimizer::zero_grad() {
 void Optimizer::step() {
   impl_->adam->step();
   torch::NoGradGuard no_grad;
-  for (auto& [name, parameter, momentum] : impl_->muon) {
+  for (auto& [name, parameter, learning_rate, momentum] : impl_->muon) {
     const torch::Tensor& gradient = parameter.grad();
     if (!gradient.defined()) continue;
     if (!momentum.defined()) momentum = torch::zeros_like(parameter);
@@ -94,7 +98,7 @@ void Optimizer::step() {
       directions.push_back(shape * orthogonalize(block, impl_->options.precision));
     }
     parameter.add_(torch::cat(directions).reshape(parameter.sizes()),
-                   -impl_->options.muon_learning_rate * impl_->factor);
+                   -learning_rate * impl_->factor);
   }
 }
 
@@ -107,7 +111,7 @@ std::map<std::string, torch::Tensor> Optimizer::state() const {
     state[name + ".exp_avg_sq"] = adam->exp_avg_sq().clone();
     state[name + ".step"] = torch::tensor(adam->step(), torch::kInt64);
   }
-  for (const auto& [name, parameter, momentum] : impl_->muon) {
+  for (const auto& [name, parameter, learning_rate, momentum] : impl_->muon) {
     if (momentum.defined()) state[name + ".momentum"] = momentum.clone();
   }
   return state;
@@ -131,7 +135,7 @@ void Optimizer::load_state(const std::map<std::string, torch::Tensor>& state) {
     adam->step(step->second.item<int64_t>());
     impl_->adam->state()[parameter.unsafeGetTensorImpl()] = std::move(adam);
   }
-  for (auto& [name, parameter, momentum] : impl_->muon) {
+  for (auto& [name, parameter, learning_rate, momentum] : impl_->muon) {
     if (state.count(name + ".momentum") > 0) momentum = find(name + ".momentum", parameter);
   }
 }

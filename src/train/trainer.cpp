@@ -222,12 +222,15 @@ class Run {
     for (const auto& item : networks_.autoencoder->named_parameters()) {
       parameters_.emplace_back("autoencoder." + item.key(), item.value());
     }
+    std::vector<MuonGroup> muon = {{"student.", options_.muon_learning_rate}};
+    if (options_.autoencoder_muon_learning_rate > 0) {
+      muon.push_back({"autoencoder.", options_.autoencoder_muon_learning_rate});
+    }
     optimizer_ = std::make_unique<Optimizer>(
         parameters_, OptimizerOptions{.kind = options_.optimizer,
-                                      .muon_prefix = "student.",
+                                      .muon = std::move(muon),
                                       .learning_rate = options_.learning_rate,
                                       .weight_decay = options_.weight_decay,
-                                      .muon_learning_rate = options_.muon_learning_rate,
                                       .precision = precision_});
   }
 
@@ -371,7 +374,8 @@ class Run {
       }
       batch.teacher_plain = torch::cat(outputs);
     }
-    const Losses losses = training_losses(networks_, batch, options_.hard_quantile, precision_);
+    const Losses losses = training_losses(networks_, batch, options_.hard_quantile, precision_,
+                                          options_.student_guides_autoencoder);
     const LossValues values = {.hard = losses.hard.item<double>(),
                                .penalty = losses.penalty.item<double>(),
                                .autoencoder = losses.autoencoder.item<double>(),

@@ -27,7 +27,8 @@ torch::Tensor windows(const torch::Tensor& whole,
 }  // namespace
 
 Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch,
-                       double hard_quantile, const std::string& precision) {
+                       double hard_quantile, const std::string& precision,
+                       bool student_guides_autoencoder) {
   // Module handles do not hand their constness on.
   DetectorNetworks nets = networks;
   const int64_t images = batch.images.size(0);
@@ -94,8 +95,9 @@ Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch
        ++i) {
     corners.push_back(batch.corners[i]);
   }
+  const torch::Tensor goal = student_guides_autoencoder ? autoencoder : autoencoder.detach();
   losses.student_autoencoder = torch::mse_loss(
-      student_ae, windows(autoencoder, corners, kStride, student_ae.size(2), student_ae.size(3)));
+      student_ae, windows(goal, corners, kStride, student_ae.size(2), student_ae.size(3)));
   return losses;
 }
 

@@ -126,7 +126,7 @@ TEST(Optimizer, MuonIsForTheNamedPartOnly) {
   Toy other;
   Optimizer optimizer(
       {{"one.weight", one.weight}, {"one.bias", one.bias}, {"other.weight", other.weight}},
-      {.kind = "muon", .muon_prefix = "one."});
+      {.kind = "muon", .muon = {{"one."}}});
   one.backward(0);
   other.backward(0);
   optimizer.step();
@@ -136,6 +136,22 @@ TEST(Optimizer, MuonIsForTheNamedPartOnly) {
   EXPECT_EQ(state.count("one.bias.exp_avg"), 1u);
   EXPECT_EQ(state.count("other.weight.exp_avg"), 1u);
   EXPECT_EQ(state.count("other.weight.momentum"), 0u);
+}
+
+TEST(Optimizer, MuonHasAStepSizeForEveryGroup) {
+  Toy one;
+  Toy other;
+  const torch::Tensor one_before = one.weight.detach().clone();
+  const torch::Tensor other_before = other.weight.detach().clone();
+  Optimizer optimizer({{"one.weight", one.weight}, {"other.weight", other.weight}},
+                      {.kind = "muon", .muon = {{"one.", 0.01}, {"other.", 0.03}}});
+  one.backward(0);
+  other.backward(0);
+  optimizer.step();
+  const double one_step = (one.weight.detach() - one_before).norm().item<double>();
+  const double other_step = (other.weight.detach() - other_before).norm().item<double>();
+  // Updates are nearly orthogonal, so their norm is set by the shape and the step size alone.
+  EXPECT_NEAR(other_step / one_step, 3, 0.3);
 }
 
 TEST(Optimizer, MuonInBfloat16IsClose) {

@@ -140,6 +140,10 @@ TEST(TrainingStep, GradientsReachStudentAndAutoencoderOnly) {
   EXPECT_TRUE(has_gradient(*nets.student));
   EXPECT_TRUE(has_gradient(*nets.autoencoder));
   EXPECT_FALSE(has_gradient(*nets.teacher));
+  training_losses(nets, batch, 0.999, "fp32", /*student_guides_autoencoder=*/false)
+      .student_autoencoder.backward();
+  EXPECT_TRUE(has_gradient(*nets.student));
+  EXPECT_FALSE(has_gradient(*nets.autoencoder));
   EXPECT_EQ(training_losses(nets, batch, 0.999, "fp32").penalty.item<double>(), 0);
 }
 

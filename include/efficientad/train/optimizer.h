@@ -14,18 +14,22 @@ namespace efficientad {
 /// Most outputs of a weight that Muon treats as one matrix.
 inline constexpr int64_t kMuonRows = 384;
 
+/// The parameters that one step size of Muon is for.
+struct MuonGroup {
+  /// Their names begin so.
+  std::string prefix{};
+  /// The norm of an update's every singular direction.
+  double learning_rate = 0.02;
+};
+
 struct OptimizerOptions {
   /// "adam": Adam for every parameter, weight decay as L2 term of the gradient (the paper's).
-  /// "muon": Muon for convolution weights, Adam (without weight decay) for the rest.
+  /// "muon": Muon for the convolution weights of `muon`, Adam (without weight decay) for the rest.
   std::string kind = "adam";
-  /// Muon is for parameters with names that begin so. (The autoencoder is not among them: without
-  /// normalisation, its fourteen layers in a row diverge under updates of fixed size.)
-  std::string muon_prefix{};
+  std::vector<MuonGroup> muon = {MuonGroup{}};
   /// Adam's step size.
   double learning_rate = 1e-4;
   double weight_decay = 1e-5;
-  /// Muon's step size: the norm of an update's every singular direction.
-  double muon_learning_rate = 0.02;
   /// Arithmetic of Muon's matrix products, "fp32" or "bf16".
   std::string precision = "fp32";
 };

@@ -40,6 +40,8 @@ struct TrainOptions {
   double learning_rate = 1e-4;
   double weight_decay = 1e-5;
   double muon_learning_rate = 0.02;
+  double autoencoder_muon_learning_rate = 0;
+  bool student_guides_autoencoder = true;
   std::string schedule = "step";
   double warmup_fraction = 0;
   double ema_decay = 0;
@@ -162,7 +164,8 @@ struct TrainOptions {
                        .source = "paper",
                        .choices = {"uniform", "lsuv"}});
     visitor("optimizer", optimizer,
-            OptionInfo{.help = "adam, or muon for the student's convolutions and adam for the rest",
+            OptionInfo{.help = "adam, or muon for the student's convolutions (and the "
+                               "autoencoder's, see below) and adam for the rest",
                        .source = "paper",
                        .choices = {"adam", "muon"}});
     visitor("learning_rate", learning_rate,
@@ -178,6 +181,18 @@ struct TrainOptions {
                        .source = "ours: Muon is not the paper's; its authors' value",
                        .minimum = 1e-12,
                        .maximum = 10});
+    visitor("autoencoder_muon_learning_rate", autoencoder_muon_learning_rate,
+            OptionInfo{.help = "step size of Muon for the autoencoder's convolutions, with "
+                               "optimizer muon and autoencoder_init lsuv; 0: they have Adam",
+                       .source = fast,
+                       .minimum = 0,
+                       .maximum = 10});
+    visitor(
+        "student_guides_autoencoder", student_guides_autoencoder,
+        OptionInfo{.help = "the difference between student and autoencoder also trains the "
+                           "autoencoder, not the student alone; a student that lags behind then "
+                           "holds it back",
+                   .source = "paper"});
     visitor(
         "schedule", schedule,
         OptionInfo{.help = "learning rate: step, a tenth of it after 95 % of the steps; cosine, "

@@ -41,8 +41,11 @@ struct TrainBatch {
 /// what teacher and autoencoder give; the autoencoder learns from the teacher on the whole image.
 /// Where there are `plain` images, its two terms are means over these and the jittered ones (the
 /// paper has jittered ones only). `precision`: "fp32" or "bf16". If the student's error is not
-/// finite, so is `hard`. Without penalty images `penalty` is 0.
+/// finite, so is `hard`. Without penalty images `penalty` is 0. The gradient of
+/// `student_autoencoder` reaches the autoencoder only if `student_guides_autoencoder` (the
+/// paper's).
 Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch,
-                       double hard_quantile, const std::string& precision);
+                       double hard_quantile, const std::string& precision,
+                       bool student_guides_autoencoder = true);
 
 }  // namespace efficientad
