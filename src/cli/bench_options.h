@@ -13,7 +13,7 @@ struct BenchOptions : EngineOptions {
   std::string model;
   std::string image;
   int64_t batch = 1;
-  int64_t size = 0;
+  std::string size;
   int64_t warmup = 5;
   int64_t runs = 50;
   bool layers = false;
@@ -28,10 +28,8 @@ struct BenchOptions : EngineOptions {
     visitor("batch", batch,
             OptionInfo{.help = "images that are scored together", .minimum = 1, .maximum = 1024});
     visitor("size", size,
-            OptionInfo{
-                .help = "image side at which the networks run, in px, at least 64; 0: the model's",
-                .minimum = 0,
-                .maximum = 4096});
+            OptionInfo{.help = "image size at which the networks run, in px, at least 64 a side: "
+                               "SIDE or WIDTHxHEIGHT; empty: the model's"});
     visitor("warmup", warmup,
             OptionInfo{.help = "batches before the clock starts", .minimum = 1, .maximum = 1e6});
     visitor("runs", runs,

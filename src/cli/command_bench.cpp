@@ -1,9 +1,13 @@
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <vector>
 
 #include "cli/bench_options.h"
@@ -70,6 +74,34 @@ class TemporaryImage {
   fs::path folder_;
 };
 
+/// [height, width] of "256" or "320x200" (width first). Throws UsageError.
+std::array<int64_t, 2> parse_size(const std::string& text) {
+  constexpr int64_t kLargest = 4096;
+  std::array<int64_t, 2> width_height = {};
+  const size_t cross = text.find('x');
+  const std::array<std::string, 2> parts = {
+      text.substr(0, cross), cross == std::string::npos ? text : text.substr(cross + 1)};
+  for (size_t i = 0; i < 2; ++i) {
+    const char* end = parts[i].data() + parts[i].size();
+    const auto [parsed, error] = std::from_chars(parts[i].data(), end, width_height[i]);
+    require_usage(error == std::errc() && parsed == end && width_height[i] >= 1 &&
+                      width_height[i] <= kLargest,
+                  "--size: \"{}\" is neither SIDE nor WIDTHxHEIGHT in px, up to {}", text,
+                  kLargest);
+  }
+  return {width_height[1], width_height[0]};
+}
+
+/// Memory of this process that is resident now.
+double memory_mib() {
+  std::ifstream file("/proc/self/statm");
+  int64_t total = 0;
+  int64_t resident = 0;
+  file >> total >> resident;
+  constexpr double kMiB = 1024 * 1024;
+  return static_cast<double>(resident * ::sysconf(_SC_PAGESIZE)) / kMiB;
+}
+
 double peak_memory_mib() {
   rusage usage = {};
   ::getrusage(RUSAGE_SELF, &usage);
@@ -110,6 +142,7 @@ std::string layer_table(const ModelBundle& bundle, const torch::Tensor& input, i
 
 int bench(const Arguments& arguments) {
   const auto start = Clock::now();
+  const double before_mib = memory_mib();
   BenchOptions options;
   const CommonFlags common = parse_options(
       arguments,
@@ -125,7 +158,7 @@ int bench(const Arguments& arguments) {
                 "--layers: engine {} has no layers to time; use --engine cpu", engine);
   require(options.image.empty() || fs::exists(options.image), "{}: no such file", options.image);
   ModelBundle bundle = load_bundle(options.model);
-  if (options.size > 0) bundle.image_hw = {options.size, options.size};
+  if (!options.size.empty()) bundle.image_hw = parse_size(options.size);
   const std::string model_size = bundle.model_size;
   const Detector detector(std::move(bundle), device, engine);
   const auto input_hw = detector.input_hw();
@@ -149,6 +182,7 @@ int bench(const Arguments& arguments) {
   torch::Tensor maps;
   const auto latency =
       time_runs(options.warmup, options.runs, [&] { maps = detector.maps(batch); });
+  const double steady_mib = memory_mib();
   Detection detection;
   const auto finish = time_runs(1, 10, [&] {
     detection = detector.finish(maps[0], {image_u8.size(0), image_u8.size(1)});
@@ -174,6 +208,8 @@ int bench(const Arguments& arguments) {
       {"resize_ms", at_share(resize, 0.5)},
       {"finish_ms", at_share(finish, 0.5)},
       {"first_result_ms", first_result_ms},
+      {"program_memory_mib", before_mib},
+      {"steady_memory_mib", steady_mib},
       {"peak_memory_mib", peak_memory_mib()},
       {"score", detection.score}};
   if (common.json) {
@@ -188,12 +224,13 @@ int bench(const Arguments& arguments) {
       "  resize it           {:9.2f} ms\n"
       "  map to image, score {:9.2f} ms\n"
       "  first result after  {:9.0f} ms (file, engine, one image)\n"
-      "  peak memory         {:9.0f} MiB\n",
+      "  memory              {:9.0f} MiB while it runs, {:.0f} of them the program and LibTorch; "
+      "{:.0f} at most\n",
       engine, describe_device(device), model_size, input_hw[1], input_hw[0], options.batch, median,
       at_share(latency, 0.95), latency.front(), options.runs,
       1000 * static_cast<double>(options.batch) / median, at_share(decode, 0.5), image_u8.size(1),
-      image_u8.size(0), at_share(resize, 0.5), at_share(finish, 0.5), first_result_ms,
-      peak_memory_mib());
+      image_u8.size(0), at_share(resize, 0.5), at_share(finish, 0.5), first_result_ms, steady_mib,
+      before_mib, peak_memory_mib());
   if (!layers.empty()) fmt::print("\n{}", layers);
   return 0;
 }

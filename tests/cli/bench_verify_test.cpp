@@ -48,21 +48,34 @@ TEST_F(BenchVerify, BenchPrintsOneObject) {
     EXPECT_GE(json.at("latency_ms_p95").get<double>(), json.at("latency_ms_median").get<double>());
     EXPECT_NEAR(json.at("images_per_second").get<double>(),
                 2000 / json.at("latency_ms_median").get<double>(), 1e-6);
-    EXPECT_GT(json.at("peak_memory_mib").get<double>(), 1);
+    const auto program = json.at("program_memory_mib").get<double>();
+    const auto steady = json.at("steady_memory_mib").get<double>();
+    EXPECT_GT(program, 1);
+    EXPECT_GT(steady, program);
+    EXPECT_GE(json.at("peak_memory_mib").get<double>(), steady);
   }
 }
 
 TEST_F(BenchVerify, BenchTimesLayersAndOtherSizes) {
-  const auto result = run("bench", "--runs 2 --warmup 1 --size 72 --layers");
+  auto result = run("bench", "--runs 2 --warmup 1 --size 72 --layers");
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_NE(result.out.find("72x72"), std::string::npos) << result.out;
   EXPECT_NE(result.out.find("| conv2 + enconv2 |"), std::string::npos) << result.out;
+  result = run("bench", "--runs 1 --warmup 1 --size 97x64 --json");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(result.out).at("image_hw"), nlohmann::json({64, 97}));
 }
 
 TEST_F(BenchVerify, BenchRefusesWhatItCannotUse) {
   auto result = run("bench", "--engine tensorrt");
   EXPECT_EQ(result.status, 2);
   EXPECT_NE(result.err.find("auto, reference, cpu"), std::string::npos) << result.err;
+  for (const char* size :
+       {"large", "64x", "x64", "64x64x64", "-64", "0", "5000", "1e2", "\" 64\""}) {
+    result = run("bench", std::string("--size=") + size);
+    EXPECT_EQ(result.status, 2) << size;
+    EXPECT_NE(result.err.find("SIDE nor WIDTHxHEIGHT"), std::string::npos) << result.err;
+  }
   result = run("bench", "--size 32");
   EXPECT_EQ(result.status, 1);
   EXPECT_NE(result.err.find("at least 64 px"), std::string::npos) << result.err;
