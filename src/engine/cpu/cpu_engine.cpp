@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "efficientad/core/error.h"
+#include "engine/cpu/memory.h"
 #include "engine/cpu/program.h"
 #include "engine/cpu/threads.h"
 
@@ -20,6 +21,7 @@ class CpuEngine::Impl {
   Impl(const DetectorNetworks& networks, std::array<int64_t, 2> image_hw)
       : image_hw_(image_hw), kernels_(cpu::kernels()), weights_(networks, kernels_) {
     give_back(std::make_unique<cpu::Program>(weights_, kernels_, image_hw_));
+    cpu::release_freed_memory();  // What the making of the weights needed.
   }
 
   RawMaps maps(const torch::Tensor& images) {

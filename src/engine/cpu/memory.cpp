@@ -8,6 +8,9 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace efficientad::cpu {
 
@@ -24,6 +27,12 @@ torch::Tensor make_buffer(int64_t size) {
   std::memset(memory, 0, bytes);
   return torch::from_blob(
       memory, {size}, [](void* p) { std::free(p); }, torch::kFloat32);
+}
+
+void release_freed_memory() {
+#if defined(__GLIBC__)
+  ::malloc_trim(0);
+#endif
 }
 
 }  // namespace efficientad::cpu

@@ -11,4 +11,7 @@ namespace efficientad::cpu {
 /// slow.
 torch::Tensor make_buffer(int64_t size);
 
+/// Gives memory that was freed, and that the allocator keeps, back to the system (glibc only).
+void release_freed_memory();
+
 }  // namespace efficientad::cpu
