@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <vector>
 
 #include "cli/bench_options.h"
@@ -157,8 +158,10 @@ int bench(const Arguments& arguments) {
   require_usage(!options.layers || engine == "cpu",
                 "--layers: engine {} has no layers to time; use --engine cpu", engine);
   require(options.image.empty() || fs::exists(options.image), "{}: no such file", options.image);
+  std::optional<std::array<int64_t, 2>> size_hw;
+  if (!options.size.empty()) size_hw = parse_size(options.size);
   ModelBundle bundle = load_bundle(options.model);
-  if (!options.size.empty()) bundle.image_hw = parse_size(options.size);
+  if (size_hw) bundle.image_hw = *size_hw;
   const std::string model_size = bundle.model_size;
   const Detector detector(std::move(bundle), device, engine);
   const auto input_hw = detector.input_hw();
