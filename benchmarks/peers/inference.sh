@@ -8,12 +8,6 @@
 # GB), default ~/.cache/efficientad/peers.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-peers=${PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/efficientad/peers}
-export EFFICIENTAD=${EFFICIENTAD:-$here/../../build/release/bin/efficientad}
 [ $# -ge 1 ] || { sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
-if ! cmp -s "$here/requirements.txt" "$peers/installed"; then
-  python3 -m venv "$peers"
-  "$peers/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt" >&2
-  cp "$here/requirements.txt" "$peers/installed"
-fi
+source "$here/install.sh"
 exec "$peers/bin/python" "$here/inference.py" "$@"

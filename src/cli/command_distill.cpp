@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "efficientad/core/buffer.h"
 #include "efficientad/core/interrupt.h"
 #include "efficientad/core/log.h"
 #include "efficientad/core/progress.h"
@@ -14,6 +15,7 @@ int distill(const Arguments& arguments) {
   const CommonFlags common = parse_options(
       arguments, "Distil a teacher network from an ImageNet backbone and plain photographs.",
       options);
+  keep_freed_memory();
   const InterruptGuard guard;
   std::unique_ptr<Progress> progress;
   std::string stage;

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "efficientad/core/buffer.h"
 #include "efficientad/core/device.h"
 #include "efficientad/core/interrupt.h"
 #include "efficientad/core/log.h"
@@ -67,6 +68,7 @@ int train(const Arguments& arguments) {
   const torch::Device device = select_device(options.device);
   const Teacher teacher = find_teacher(options);
 
+  keep_freed_memory();
   const InterruptGuard guard;
   std::unique_ptr<Progress> progress;
   std::string stage;

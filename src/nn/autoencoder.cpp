@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "efficientad/core/error.h"
+#include "efficientad/nn/convolution.h"
 #include "efficientad/nn/initialization.h"
 
 namespace efficientad {
@@ -11,10 +12,13 @@ namespace {
 
 namespace F = torch::nn::functional;
 
-torch::Tensor convolve(torch::nn::Conv2d& conv, const torch::Tensor& x,
-                       const BeforeConvolution& before) {
+torch::Tensor run_layer(torch::nn::Conv2d& conv, const torch::Tensor& x,
+                        const BeforeConvolution& before) {
   if (before) before(*conv, x);
-  return conv->forward(x);
+  const auto& options = conv->options;
+  if (options.stride()->at(0) > 1) return conv->forward(x);
+  return convolve(x, conv->weight, conv->bias,
+                  std::get<torch::ExpandingArray<2>>(options.padding())->at(0));
 }
 
 torch::Tensor resize_bilinear(const torch::Tensor& x, std::array<int64_t, 2> size_hw,
@@ -40,9 +44,9 @@ EncoderImpl::EncoderImpl() {
 
 torch::Tensor EncoderImpl::forward(torch::Tensor images, const BeforeConvolution& before) {
   for (size_t i = 0; i + 1 < convs_.size(); ++i) {
-    images = torch::relu(convolve(convs_[i], images, before));
+    images = torch::relu(run_layer(convs_[i], images, before));
   }
-  return convolve(convs_.back(), images, before);
+  return run_layer(convs_.back(), images, before);
 }
 
 DecoderImpl::DecoderImpl(int64_t out_channels) {
@@ -64,12 +68,12 @@ torch::Tensor DecoderImpl::forward(torch::Tensor codes, std::array<int64_t, 2> i
     x = resize_bilinear(x,
                         {image_hw[0] / divisors[i] - less[i], image_hw[1] / divisors[i] - less[i]},
                         /*antialias=*/false);
-    x = torch::relu(convolve(convs_[i], x, before));
+    x = torch::relu(run_layer(convs_[i], x, before));
     x = torch::dropout(x, kDropout, is_training());
   }
   x = resize_bilinear(x, output_hw, /*antialias=*/false);
-  x = torch::relu(convolve(convs_[6], x, before));
-  return convolve(convs_[7], x, before);
+  x = torch::relu(run_layer(convs_[6], x, before));
+  return run_layer(convs_[7], x, before);
 }
 
 AutoencoderImpl::AutoencoderImpl(int64_t out_channels)

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "efficientad/core/error.h"
+#include "efficientad/nn/convolution.h"
 
 namespace efficientad {
 
@@ -49,6 +50,12 @@ PdnImpl::PdnImpl(const PdnOptions& options) : options_(options) {
   }
 }
 
+torch::Tensor PdnImpl::convolution(const torch::Tensor& x, size_t layer) const {
+  const auto& conv = convs_.at(layer);
+  return convolve(x, conv->weight, conv->bias,
+                  options_.padding ? layers_of(options_.model_size)[layer].padding : 0);
+}
+
 torch::Tensor PdnImpl::pool(const torch::Tensor& x) const {
   return torch::avg_pool2d(x, /*kernel_size=*/2, /*stride=*/2, /*padding=*/options_.padding ? 1 : 0,
                            /*ceil_mode=*/false, /*count_include_pad=*/true);
@@ -58,7 +65,11 @@ torch::Tensor PdnImpl::up_to(const torch::Tensor& images, size_t layer) {
   const auto& layers = layers_of(options_.model_size);
   torch::Tensor x = images;
   for (size_t i = 0; i < layer; ++i) {
-    x = convs_[i]->forward(x);
+    x = convolution(x, i);
+    if (layers[i].pool && !options_.padding) {
+      x = relu_pool(x);
+      continue;
+    }
     if (layers[i].relu) x = torch::relu(x);
     if (layers[i].pool) x = pool(x);
   }
@@ -71,13 +82,13 @@ torch::Tensor PdnImpl::trunk(const torch::Tensor& images) {
 
 torch::Tensor PdnImpl::layer_output(const torch::Tensor& images, int64_t layer) {
   const auto index = static_cast<size_t>(layer);
-  return convs_.at(index)->forward(up_to(images, index));
+  return convolution(up_to(images, index), index);
 }
 
 torch::Tensor PdnImpl::head(const torch::Tensor& features, int64_t begin, int64_t count) {
   const auto& conv = convs_.back();
-  return torch::conv2d(features, conv->weight.narrow(0, begin, count),
-                       conv->bias.narrow(0, begin, count));
+  return convolve(features, conv->weight.narrow(0, begin, count),
+                  conv->bias.narrow(0, begin, count));
 }
 
 torch::Tensor PdnImpl::forward(const torch::Tensor& images) {

@@ -22,6 +22,7 @@
 #include "efficientad/data/loader.h"
 #include "efficientad/data/resize.h"
 #include "efficientad/detect/calibration.h"
+#include "efficientad/nn/convolution.h"
 #include "efficientad/nn/imagenet.h"
 #include "efficientad/nn/statistics.h"
 #include "efficientad/train/checkpoint.h"
@@ -128,11 +129,13 @@ class Run {
     make_networks(teacher);
     teacher_outputs_ = std::make_unique<TeacherOutputs>(
         networks_.teacher, device, precision_, options.image_hw(), options.equalize_exposure,
-        images_->size(), device.is_cpu() ? options.teacher_cache_mb << 20 : 0);
+        images_->size(),
+        device.is_cpu() && !options.plain_step ? options.teacher_cache_mb << 20 : 0);
     check_validation();
   }
 
   TrainResult run() {
+    const FastConvolutions fast(!options_.plain_step);
     if (options_.resume) {
       start_averages();
       restore();
@@ -374,8 +377,8 @@ class Run {
       }
       batch.teacher_plain = torch::cat(outputs);
     }
-    const Losses losses = training_losses(networks_, batch, options_.hard_quantile, precision_,
-                                          options_.student_guides_autoencoder);
+    const Losses losses = (options_.plain_step ? plain_training_losses : training_losses)(
+        networks_, batch, options_.hard_quantile, precision_, options_.student_guides_autoencoder);
     const LossValues values = {.hard = losses.hard.item<double>(),
                                .penalty = losses.penalty.item<double>(),
                                .autoencoder = losses.autoencoder.item<double>(),

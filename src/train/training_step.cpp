@@ -24,81 +24,139 @@ torch::Tensor windows(const torch::Tensor& whole,
   return torch::stack(parts);
 }
 
-}  // namespace
+/// What the networks give in a step, float32. First in the order of the batch, then what concerns
+/// the autoencoder: jittered images, then plain ones.
+struct StepOutputs {
+  torch::Tensor teacher{};
+  /// Undefined: no penalty.
+  torch::Tensor student_penalty{};
+  torch::Tensor student{};
+  torch::Tensor teacher_whole{};
+  torch::Tensor student_ae{};
+  torch::Tensor autoencoder{};
+};
 
-Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch,
-                       double hard_quantile, const std::string& precision,
-                       bool student_guides_autoencoder) {
-  // Module handles do not hand their constness on.
-  DetectorNetworks nets = networks;
+/// The crops of the jittered images that the student sees.
+torch::Tensor jittered_crops(const TrainBatch& batch) {
+  return windows(batch.jittered, batch.jittered_corners, /*divisor=*/1, batch.images.size(2),
+                 batch.images.size(3))
+      .contiguous(torch::MemoryFormat::ChannelsLast);
+}
+
+int64_t plain_count(const TrainBatch& batch) {
+  return batch.plain.defined() ? batch.plain.size(0) : 0;
+}
+
+torch::Tensor with_plain(const torch::Tensor& jittered, const torch::Tensor& plain) {
+  return plain.defined() ? torch::cat({jittered, plain}) : jittered;
+}
+
+StepOutputs fast_outputs(DetectorNetworks& nets, const TrainBatch& batch) {
   const int64_t images = batch.images.size(0);
   const int64_t penalty = batch.penalty.defined() ? batch.penalty.size(0) : 0;
   const int64_t jittered = batch.jittered.size(0);
-  const int64_t plain = batch.plain.defined() ? batch.plain.size(0) : 0;
+  const int64_t plain = plain_count(batch);
   const int64_t channels = nets.teacher_mean.size(1);
-  const bool padding = nets.student->options().padding;
-  const torch::Tensor jittered_crops =
-      windows(batch.jittered, batch.jittered_corners, /*divisor=*/1, batch.images.size(2),
-              batch.images.size(3))
-          .contiguous(torch::MemoryFormat::ChannelsLast);
+  StepOutputs outputs;
+  {
+    const torch::NoGradGuard no_grad;
+    outputs.teacher = batch.teacher.defined() ? batch.teacher : nets.teacher->forward(batch.images);
+    torch::Tensor of_plain = batch.teacher_plain;
+    if (plain > 0 && !of_plain.defined()) of_plain = nets.teacher->forward(batch.plain);
+    outputs.teacher_whole = with_plain(nets.teacher->forward(batch.jittered), of_plain);
+  }
+  // One pass for all images; each then needs one half of the last layer.
+  std::vector<torch::Tensor> seen = {batch.images};
+  if (penalty > 0) seen.push_back(batch.penalty);
+  seen.push_back(jittered_crops(batch));
+  const torch::Tensor trunk = nets.student->trunk(torch::cat(seen));
+  // Apart from the penalty's, because next to all gradients of this one will be zero.
+  outputs.student = nets.student->head(trunk.narrow(0, 0, images), 0, channels);
+  if (penalty > 0) {
+    outputs.student_penalty = nets.student->head(trunk.narrow(0, images, penalty), 0, channels);
+  }
+  torch::Tensor of_plain;
+  if (plain > 0) of_plain = trunk.narrow(0, images - plain, plain);
+  outputs.student_ae = nets.student->head(
+      with_plain(trunk.narrow(0, images + penalty, jittered), of_plain), channels, channels);
+  return outputs;
+}
 
-  torch::Tensor teacher;
-  torch::Tensor teacher_whole;
-  torch::Tensor student;
-  torch::Tensor student_ae;
-  torch::Tensor autoencoder;
+StepOutputs plain_outputs(DetectorNetworks& nets, const TrainBatch& batch) {
+  const int64_t channels = nets.teacher_mean.size(1);
+  const int64_t plain = plain_count(batch);
+  StepOutputs outputs;
+  {
+    const torch::NoGradGuard no_grad;
+    outputs.teacher = nets.teacher->forward(batch.images);
+    outputs.teacher_whole = nets.teacher->forward(with_plain(batch.jittered, batch.plain));
+  }
+  outputs.student = nets.student->forward(batch.images).narrow(1, 0, channels);
+  if (batch.penalty.defined()) {
+    outputs.student_penalty = nets.student->forward(batch.penalty).narrow(1, 0, channels);
+  }
+  torch::Tensor plain_crops;
+  if (plain > 0) plain_crops = batch.images.narrow(0, batch.images.size(0) - plain, plain);
+  outputs.student_ae = nets.student->forward(with_plain(jittered_crops(batch), plain_crops))
+                           .narrow(1, channels, channels);
+  return outputs;
+}
+
+Losses losses_of(const DetectorNetworks& networks, const TrainBatch& batch, double hard_quantile,
+                 const std::string& precision, bool student_guides_autoencoder,
+                 StepOutputs (*outputs_of)(DetectorNetworks&, const TrainBatch&)) {
+  // Module handles do not hand their constness on.
+  DetectorNetworks nets = networks;
+  StepOutputs outputs;
   {
     const Autocast autocast(precision, batch.images.device());
-    {
-      const torch::NoGradGuard no_grad;
-      teacher = batch.teacher.defined() ? batch.teacher : nets.teacher->forward(batch.images);
-      teacher_whole = nets.teacher->forward(batch.jittered);
-      if (plain > 0) {
-        teacher_whole = torch::cat({teacher_whole, batch.teacher_plain.defined()
-                                                       ? batch.teacher_plain
-                                                       : nets.teacher->forward(batch.plain)});
-      }
-    }
-    // One pass for all images; each then needs one half of the last layer.
-    std::vector<torch::Tensor> seen = {batch.images};
-    if (batch.penalty.defined()) seen.push_back(batch.penalty);
-    seen.push_back(jittered_crops);
-    const torch::Tensor trunk = nets.student->trunk(torch::cat(seen));
-    student = nets.student->head(trunk.narrow(0, 0, images + penalty), 0, channels);
-    torch::Tensor for_autoencoder = trunk.narrow(0, images + penalty, jittered);
-    torch::Tensor whole = batch.jittered;
-    if (plain > 0) {
-      for_autoencoder = torch::cat({for_autoencoder, trunk.narrow(0, images - plain, plain)});
-      whole = torch::cat({whole, batch.plain});
-    }
-    student_ae = nets.student->head(for_autoencoder, channels, channels);
-    autoencoder = run_autoencoder(nets.autoencoder, nets.autoencoder_input, padding, whole);
+    outputs = outputs_of(nets, batch);
+    outputs.autoencoder =
+        run_autoencoder(nets.autoencoder, nets.autoencoder_input, nets.student->options().padding,
+                        with_plain(batch.jittered, batch.plain));
   }
-  teacher = normalize_teacher(teacher.to(torch::kFloat32), nets.teacher_mean, nets.teacher_std);
-  teacher_whole =
-      normalize_teacher(teacher_whole.to(torch::kFloat32), nets.teacher_mean, nets.teacher_std);
-  student = student.to(torch::kFloat32);
-  student_ae = student_ae.to(torch::kFloat32);
-  autoencoder = autoencoder.to(torch::kFloat32);
+  const auto normalized = [&](const torch::Tensor& teacher) {
+    return normalize_teacher(teacher.to(torch::kFloat32), nets.teacher_mean, nets.teacher_std);
+  };
+  const torch::Tensor student_ae = outputs.student_ae.to(torch::kFloat32);
+  const torch::Tensor autoencoder = outputs.autoencoder.to(torch::kFloat32);
 
   Losses losses;
-  const torch::Tensor squared_difference = (teacher - student.narrow(0, 0, images)).square();
+  const torch::Tensor squared_difference =
+      (normalized(outputs.teacher) - outputs.student.to(torch::kFloat32)).square();
   const torch::Tensor sum = squared_difference.detach().sum();
   losses.hard = torch::isfinite(sum).item<bool>()
                     ? hard_feature_loss(squared_difference, hard_quantile)
                     : sum;
-  losses.penalty = penalty > 0 ? student.narrow(0, images, penalty).square().mean()
-                               : torch::zeros({}, sum.options());
-  losses.autoencoder = torch::mse_loss(autoencoder, teacher_whole);
+  losses.penalty = outputs.student_penalty.defined()
+                       ? outputs.student_penalty.to(torch::kFloat32).square().mean()
+                       : torch::zeros({}, sum.options());
+  losses.autoencoder = torch::mse_loss(autoencoder, normalized(outputs.teacher_whole));
   std::vector<std::array<int64_t, 2>> corners = batch.jittered_corners;
-  for (size_t i = batch.corners.size() - static_cast<size_t>(plain); i < batch.corners.size();
-       ++i) {
+  for (size_t i = batch.corners.size() - static_cast<size_t>(plain_count(batch));
+       i < batch.corners.size(); ++i) {
     corners.push_back(batch.corners[i]);
   }
   const torch::Tensor goal = student_guides_autoencoder ? autoencoder : autoencoder.detach();
   losses.student_autoencoder = torch::mse_loss(
       student_ae, windows(goal, corners, kStride, student_ae.size(2), student_ae.size(3)));
   return losses;
+}
+
+}  // namespace
+
+Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch,
+                       double hard_quantile, const std::string& precision,
+                       bool student_guides_autoencoder) {
+  return losses_of(networks, batch, hard_quantile, precision, student_guides_autoencoder,
+                   fast_outputs);
+}
+
+Losses plain_training_losses(const DetectorNetworks& networks, const TrainBatch& batch,
+                             double hard_quantile, const std::string& precision,
+                             bool student_guides_autoencoder) {
+  return losses_of(networks, batch, hard_quantile, precision, student_guides_autoencoder,
+                   plain_outputs);
 }
 
 }  // namespace efficientad

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "efficientad/nn/convolution.h"
 #include "support/near.h"
 
 namespace efficientad {
@@ -145,6 +146,68 @@ TEST(TrainingStep, GradientsReachStudentAndAutoencoderOnly) {
   EXPECT_TRUE(has_gradient(*nets.student));
   EXPECT_FALSE(has_gradient(*nets.autoencoder));
   EXPECT_EQ(training_losses(nets, batch, 0.999, "fp32").penalty.item<double>(), 0);
+}
+
+/// All parameters' gradients after a step, by network.
+std::vector<torch::Tensor> gradients_of(DetectorNetworks& nets, const Losses& losses) {
+  (losses.hard + losses.penalty + losses.autoencoder + losses.student_autoencoder).backward();
+  std::vector<torch::Tensor> gradients;
+  for (torch::nn::Module* module : {static_cast<torch::nn::Module*>(nets.student.get()),
+                                    static_cast<torch::nn::Module*>(nets.autoencoder.get())}) {
+    for (auto& parameter : module->parameters()) {
+      gradients.push_back(parameter.grad().clone());
+      parameter.mutable_grad().reset();
+    }
+  }
+  return gradients;
+}
+
+/// Biases by which every second channel is positive everywhere and the others negative: else a few
+/// values so near to 0 that rounding decides on which side they are would make gradients jump.
+void keep_off_zero(torch::nn::Module& module) {
+  const torch::NoGradGuard no_grad;
+  for (auto& parameter : module.parameters()) {
+    if (parameter.dim() == 1) {
+      parameter.copy_(torch::tensor({-4.0, 4.0}).repeat({parameter.size(0) / 2}));
+    }
+  }
+}
+
+TEST(TrainingStep, ShortCutsGiveThePlainStep) {
+  for (const std::string model_size : {"small", "medium"}) {
+    DetectorNetworks nets = make_networks();
+    nets.teacher = Pdn(PdnOptions{.model_size = model_size});
+    nets.student = Pdn(PdnOptions{.model_size = model_size, .out_channels = 768});
+    keep_off_zero(*nets.student);
+    keep_off_zero(*nets.autoencoder);
+    const torch::Tensor whole = torch::randn({2, 3, 96, 96});
+    TrainBatch batch = {.images = whole,
+                        .corners = {{0, 0}, {0, 0}},
+                        .jittered = torch::randn({1, 3, 96, 96}),
+                        .jittered_corners = {{0, 0}},
+                        .penalty = torch::randn({1, 3, 96, 96}),
+                        .plain = whole.narrow(0, 1, 1)};
+    const Losses expected = plain_training_losses(nets, batch, 0.999, "fp32");
+    const auto expected_gradients = gradients_of(nets, expected);
+    {
+      const torch::NoGradGuard no_grad;
+      batch.teacher = nets.teacher->forward(batch.images);
+      batch.teacher_plain = batch.teacher.narrow(0, 1, 1);
+    }
+    const FastConvolutions fast(true);
+    const Losses actual = training_losses(nets, batch, 0.999, "fp32");
+    const auto gradients = gradients_of(nets, actual);
+    constexpr double kRtol = 1e-5;
+    expect_near(actual.hard, expected.hard, kRtol, 0);
+    expect_near(actual.penalty, expected.penalty, kRtol, 0);
+    expect_near(actual.autoencoder, expected.autoencoder, kRtol, 0);
+    expect_near(actual.student_autoencoder, expected.student_autoencoder, kRtol, 0);
+    ASSERT_EQ(gradients.size(), expected_gradients.size());
+    for (size_t i = 0; i < gradients.size(); ++i) {
+      const double error = (gradients[i] - expected_gradients[i]).norm().item<double>();
+      EXPECT_LE(error, kRtol * expected_gradients[i].norm().item<double>()) << i;
+    }
+  }
 }
 
 TEST(TrainingStep, Bfloat16IsClose) {

@@ -48,6 +48,7 @@ class PdnImpl : public torch::nn::Module {
  private:
   /// The input of convolution number `layer`.
   torch::Tensor up_to(const torch::Tensor& images, size_t layer);
+  torch::Tensor convolution(const torch::Tensor& x, size_t layer) const;
   torch::Tensor pool(const torch::Tensor& x) const;
 
   PdnOptions options_;

@@ -50,6 +50,7 @@ struct TrainOptions {
   double quantile_b = 0.995;
   int64_t seed = 0;
   std::string precision = "fp32";
+  bool plain_step = false;
   std::string device = "auto";
   int64_t threads = 0;
   int64_t workers = 1;
@@ -233,6 +234,9 @@ struct TrainOptions {
                                "device has it)",
                        .source = "ours: fp32 as the paper; bf16 is about twice as fast",
                        .choices = {"fp32", "bf16", "auto"}});
+    visitor("plain_step", plain_step,
+            OptionInfo{.help = "compute each step as the paper writes it, without the short cuts "
+                               "that give the same within rounding, to see what they save"});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
     visitor("threads", threads,
             OptionInfo{

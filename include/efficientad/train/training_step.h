@@ -48,4 +48,10 @@ Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch
                        double hard_quantile, const std::string& precision,
                        bool student_guides_autoencoder = true);
 
+/// The same without short cuts, as the paper writes it: teacher and student see each image apart
+/// and give all of their outputs. What a batch knows of the teacher's outputs is not used.
+Losses plain_training_losses(const DetectorNetworks& networks, const TrainBatch& batch,
+                             double hard_quantile, const std::string& precision,
+                             bool student_guides_autoencoder = true);
+
 }  // namespace efficientad

@@ -9,10 +9,10 @@
 #include <numeric>
 #include <vector>
 
+#include "efficientad/core/buffer.h"
 #include "efficientad/core/error.h"
-#include "engine/cpu/memory.h"
+#include "efficientad/core/threads.h"
 #include "engine/cpu/program.h"
-#include "engine/cpu/threads.h"
 
 namespace efficientad {
 
@@ -21,7 +21,7 @@ class CpuEngine::Impl {
   Impl(const DetectorNetworks& networks, std::array<int64_t, 2> image_hw)
       : image_hw_(image_hw), kernels_(cpu::kernels()), weights_(networks, kernels_) {
     give_back(std::make_unique<cpu::Program>(weights_, kernels_, image_hw_));
-    cpu::release_freed_memory();  // What the making of the weights needed.
+    release_freed_memory();  // What the making of the weights needed.
   }
 
   RawMaps maps(const torch::Tensor& images) {
@@ -76,7 +76,7 @@ class CpuEngine::Impl {
     double best = 0;
     for (int i = 0; i < kRepeats; ++i) {
       const auto start = std::chrono::steady_clock::now();
-      cpu::on_threads(threads, [&](int64_t thread) {
+      on_threads(threads, [&](int64_t thread) {
         done[static_cast<size_t>(thread)] =
             kernels_.saturate(kTimes, scratch[thread].data_ptr<float>());
       });

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "nn/cpu/segment.h"
+
 /// The loops of the CPU engine, compiled once for each instruction set and chosen at run time. No
 /// LibTorch here: pointers to float32 numbers, channels last.
 namespace efficientad::cpu {
@@ -25,13 +27,6 @@ enum class Then {
   kStore,       // written to a grid
   kPool,        // mean of 2x2 windows with stride 2, written to a grid
   kMeanSquare,  // mean over channels of the squares, written to a map
-};
-
-/// Numbers of an input row that are multiplied, `offset` from where the row begins; `count` is a
-/// multiple of 4.
-struct Segment {
-  int64_t offset = 0;
-  int64_t count = 0;
 };
 
 /// A matrix product [outputs, segments' numbers] x [those, channels] and what follows it.

@@ -5,13 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cmath>
 
+#include "efficientad/core/buffer.h"
 #include "efficientad/core/error.h"
-#include "engine/cpu/memory.h"
-#include "engine/cpu/threads.h"
+#include "efficientad/core/threads.h"
 #include "engine/cpu/weights.h"
 
 namespace efficientad::cpu {
@@ -538,11 +537,10 @@ void Program::run_task(const Stage& stage, int64_t task, float* scratch) const {
 }
 
 void Program::run_tasks(int64_t tasks, const std::function<void(int64_t, float*)>& run) {
-  std::atomic<int64_t> next = 0;
-  on_threads(std::min(static_cast<int64_t>(scratch_.size()), tasks), [&](int64_t thread) {
-    auto* scratch = scratch_[static_cast<size_t>(thread)].data_ptr<float>();
-    for (int64_t task = next++; task < tasks; task = next++) run(task, scratch);
-  });
+  efficientad::run_tasks(tasks, static_cast<int64_t>(scratch_.size()),
+                         [&](int64_t task, int64_t thread) {
+                           run(task, scratch_[static_cast<size_t>(thread)].data_ptr<float>());
+                         });
 }
 
 void Program::run_stage(const Stage& stage) {

@@ -5,7 +5,7 @@
 #include <array>
 #include <cmath>
 
-#include "engine/cpu/memory.h"
+#include "efficientad/core/buffer.h"
 
 namespace efficientad::cpu {
 

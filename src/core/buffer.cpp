@@ -1,9 +1,10 @@
-#include "engine/cpu/memory.h"
+#include "efficientad/core/buffer.h"
 
 #include <torch/torch.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <new>
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -12,7 +13,7 @@
 #include <malloc.h>
 #endif
 
-namespace efficientad::cpu {
+namespace efficientad {
 
 torch::Tensor make_buffer(int64_t size) {
   constexpr size_t kHugePage = size_t{2} << 20;
@@ -35,4 +36,11 @@ void release_freed_memory() {
 #endif
 }
 
-}  // namespace efficientad::cpu
+void keep_freed_memory() {
+#if defined(__GLIBC__)
+  ::mallopt(M_MMAP_MAX, 0);
+  ::mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+#endif
+}
+
+}  // namespace efficientad

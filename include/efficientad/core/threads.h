@@ -3,10 +3,14 @@
 #include <cstdint>
 #include <functional>
 
-namespace efficientad::cpu {
+namespace efficientad {
 
 /// Calls work(0) … work(threads - 1), each in its thread of the OpenMP pool that LibTorch uses too,
 /// so that the two never run side by side; one after another if this is such a thread already.
 void on_threads(int64_t threads, const std::function<void(int64_t)>& work);
 
-}  // namespace efficientad::cpu
+/// Calls run(task, thread) for each task from 0 to `tasks` - 1, in this order, by whichever of at
+/// most `threads` threads is free.
+void run_tasks(int64_t tasks, int64_t threads, const std::function<void(int64_t, int64_t)>& run);
+
+}  // namespace efficientad

@@ -1,9 +1,12 @@
 // No header of LibTorch here: its inline functions differ with and without OpenMP.
-#include "engine/cpu/threads.h"
+#include "efficientad/core/threads.h"
 
 #include <omp.h>
 
-namespace efficientad::cpu {
+#include <algorithm>
+#include <atomic>
+
+namespace efficientad {
 
 void on_threads(int64_t threads, const std::function<void(int64_t)>& work) {
   if (threads <= 1 || omp_in_parallel() != 0) {
@@ -14,4 +17,11 @@ void on_threads(int64_t threads, const std::function<void(int64_t)>& work) {
   for (int64_t i = 0; i < threads; ++i) work(i);
 }
 
-}  // namespace efficientad::cpu
+void run_tasks(int64_t tasks, int64_t threads, const std::function<void(int64_t, int64_t)>& run) {
+  std::atomic<int64_t> next = 0;
+  on_threads(std::min(threads, tasks), [&](int64_t thread) {
+    for (int64_t task = next++; task < tasks; task = next++) run(task, thread);
+  });
+}
+
+}  // namespace efficientad
