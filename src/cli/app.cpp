@@ -39,14 +39,18 @@ std::string config_path(const std::vector<std::string>& values) {
   CLI::App app;
   app.allow_extras();
   app.set_help_flag();
+  for (const auto& value : values) {
+    if (value == "--config=") throw UsageError("config is empty");
+  }
   std::string path;
-  app.add_option("--config", path);
+  const auto* option = app.add_option("--config", path);
   std::vector<std::string> reversed(values.rbegin(), values.rend());
   try {
     app.parse(reversed);
   } catch (const CLI::ParseError& error) {
     throw UsageError(error.what());
   }
+  if (path.empty() && option->count() > 0) throw UsageError("config is empty");
   if (path.empty()) return path;
   if (!std::filesystem::exists(path)) throw UsageError(path + ": no such configuration file");
   return path;
@@ -101,25 +105,36 @@ void print_commands(std::FILE* out) {
   for (const auto& command : kCommands) fmt::print(out, "  {:14} {}\n", command.name, command.help);
 }
 
+/// For users; one that cannot be shown is no reason to fail otherwise.
+void print_error(const std::string& message) {
+  std::fputs(("error: " + message + "\n").c_str(), stderr);
+}
+
+/// What nobody could read is no result.
+void check_output() {
+  require(std::fflush(stdout) == 0 && std::ferror(stdout) == 0,
+          "the standard output cannot be written to");
+}
+
 /// The one place where exceptions end.
 template <class Function>
 int guarded(Function function) {
   try {
-    const int status = function();
-    // What nobody could read is no result.
-    require(std::fflush(stdout) == 0 && std::ferror(stdout) == 0,
-            "the standard output cannot be written to");
+    int status = 0;
+    try {
+      status = function();
+    } catch (const cli::Answered&) {
+    }
+    check_output();
     return status;
-  } catch (const cli::Answered&) {
-    return 0;
   } catch (const UsageError& error) {
-    fmt::print(stderr, "error: {}\n", message_of(error));
+    print_error(message_of(error));
     return 2;
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "error: out of memory\n");
+    print_error("out of memory");
     return 1;
   } catch (const std::exception& error) {
-    fmt::print(stderr, "error: {}\n", message_of(error));
+    print_error(message_of(error));
     return 1;
   }
 }

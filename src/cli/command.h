@@ -75,6 +75,11 @@ CommonFlags parse_options(const Arguments& arguments, const std::string& descrip
       auto* option =
           app.add_option(info.positional ? internal::flag_name(name) : flag, field, help);
       option->capture_default_str();
+      if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
+        option->check([](const std::string& value) {
+          return value.empty() ? std::string("is empty, but should be a number") : std::string();
+        });
+      }
       if constexpr (!std::is_same_v<T, std::vector<std::string>>) option->take_last();
     }
   });

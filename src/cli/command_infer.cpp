@@ -154,7 +154,8 @@ void print_results(const InferOptions& options, const std::vector<Scored>& resul
   if (options.heatmaps) fmt::print("heat maps: {}\n", (output / "heatmaps").string());
   if (options.maps) fmt::print("anomaly maps: {}\n", (output / "maps").string());
   if (!failures.empty()) {
-    fmt::print("{} could not be read: {}\n", failures.size(), (output / "errors.csv").string());
+    fmt::print("{} could not be read, or their maps not be written: {}\n", failures.size(),
+               (output / "errors.csv").string());
   }
 }
 
@@ -220,10 +221,15 @@ int infer(const Arguments& arguments) {
     results.push_back({path, detection.score, detection.anomalous, latency_ms});
 
     const std::string& name = names[static_cast<size_t>(i)];
-    if (options.maps) write_tiff(output / "maps" / (name + ".tiff"), detection.map_at_image);
-    if (options.heatmaps) {
-      write_image(output / "heatmaps" / (name + ".png"),
-                  draw_heatmap(loaded.image_u8, detection, threshold, name));
+    try {
+      if (options.maps) write_tiff(output / "maps" / (name + ".tiff"), detection.map_at_image);
+      if (options.heatmaps) {
+        write_image(output / "heatmaps" / (name + ".png"),
+                    draw_heatmap(loaded.image_u8, detection, threshold, name));
+      }
+    } catch (const Error& error) {
+      spdlog::error("{}", message_of(error));
+      failures.push_back({path, message_of(error)});
     }
     progress.update(i + 1);
   }

@@ -1,6 +1,7 @@
 #include "efficientad/core/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -31,8 +32,8 @@ void sync_to_disk(const fs::path& path, int flags) {
 
 fs::path temporary_beside(const fs::path& path) {
   static std::atomic<int> counter{0};
-  return path.parent_path() / fmt::format(".{}.{}.{}.tmp{}", path.stem().string(), ::getpid(),
-                                          counter++, path.extension().string());
+  return path.parent_path() /
+         fmt::format(".{}.{}.tmp{}", ::getpid(), counter++, path.extension().string());
 }
 
 }  // namespace
@@ -95,6 +96,17 @@ void make_folder(const fs::path& path) {
   const int reason = errno;  // Read before anything else can set it.
   require(writable, "{}: the folder cannot be written to: {}", path.string(),
           std::strerror(reason));
+}
+
+FolderLock::FolderLock(const fs::path& folder, const std::string& reason)
+    : file_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (file_ < 0 || ::flock(file_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+  ::close(file_);
+  throw Error(folder.string() + ": " + reason);
+}
+
+FolderLock::~FolderLock() {
+  if (file_ >= 0) ::close(file_);
 }
 
 nlohmann::json read_json(const fs::path& path) {

@@ -80,10 +80,12 @@ void Progress::draw(bool last) {
         ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 30 ? window.ws_col : 80;
     // The bar's cells take three bytes but one column each.
     if (line.size() + kBar + 2 > columns) line.resize(columns - kBar - 2);
-    fmt::print(stderr, "\r\033[K{} {}{}", bar, line, last ? "\n" : "");
+    line = fmt::format("\r\033[K{} {}{}", bar, line, last ? "\n" : "");
   } else {
-    fmt::print(stderr, "{}\n", line);
+    line += "\n";
   }
+  // If nobody can read it, the work goes on all the same.
+  std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
 }
 

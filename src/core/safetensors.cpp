@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -130,6 +132,7 @@ TensorFile read_safetensors(const fs::path& path) {
   require(header.is_object(), "{}its header is no JSON object", where);
 
   TensorFile file;
+  std::map<uint64_t, uint64_t> places;
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") {
       require(entry.is_object(), "{}__metadata__ is no object", where);
@@ -173,6 +176,15 @@ TensorFile read_safetensors(const fs::path& path) {
             name, begin, end, data_size);
     require(end - begin == bytes, "{}tensor {} has {} bytes, its type and shape want {}", where,
             name, end - begin, bytes);
+
+    if (bytes > 0) {
+      // The tensors so far, by where they begin.
+      const auto after = places.upper_bound(begin);
+      const auto overlaps = after != places.end() && after->first < end;
+      const auto overlapped = after != places.begin() && std::prev(after)->second > begin;
+      require(!overlaps && !overlapped, "{}tensor {} overlaps another", where, name);
+      places[begin] = end;
+    }
 
     unsigned char* const start = data + begin;
     const auto options = torch::TensorOptions().dtype(type->scalar_type);

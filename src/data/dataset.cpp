@@ -206,6 +206,11 @@ Dataset open_folder(const fs::path& root, const FolderLayout& layout, DatasetPar
 
 Dataset open_dataset(const std::string& layout, const fs::path& root, const std::string& category,
                      const FolderLayout& folder, DatasetPart part) {
+  // Results are filed under it.
+  bool inside = fs::path(category).is_relative();
+  for (const auto& name : fs::path(category)) inside = inside && name != "..";
+  require_usage(inside, "category is \"{}\", but must be the name of a folder in {}", category,
+                root.string());
   require(layout == "mvtec" || layout == "loco" || layout == "folder",
           "unknown data set layout \"{}\"; known are mvtec, loco, folder", layout);
   Dataset dataset;

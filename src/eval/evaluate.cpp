@@ -87,6 +87,37 @@ std::optional<double> mean_of(const std::map<std::string, std::optional<double>>
   return sum / static_cast<double>(defined);
 }
 
+/// A folder of results that are not complete; deleted if they do not become so.
+class Staging {
+ public:
+  explicit Staging(fs::path folder) : folder_(std::move(folder)) {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+    make_folder(folder_);
+  }
+  ~Staging() {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+    fs::remove(folder_.parent_path(), ignored);  // If nothing else lies there.
+  }
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  const fs::path& folder() const { return folder_; }
+
+  /// Puts it in the place of `target`.
+  void replace(const fs::path& target) const {
+    std::error_code error;
+    make_folder(target.parent_path());
+    fs::remove_all(target, error);
+    fs::rename(folder_, target, error);
+    require(!error, "{}: cannot be written: {}", target.string(), error.message());
+  }
+
+ private:
+  fs::path folder_;
+};
+
 }  // namespace
 
 fs::path anomaly_map_path(const fs::path& category_folder, const Sample& sample) {
@@ -110,8 +141,10 @@ Evaluation evaluate(const Detector& detector, const Dataset& dataset,
   require_usage(settings.batch_size > 0, "batch_size is {}, but must be positive",
                 settings.batch_size);
   check_mask_sizes(dataset);
-  const fs::path maps = settings.output / "anomaly_maps" / dataset.category;
-  make_folder(maps);
+  // Beside the maps of an earlier evaluation, which stay until all of these are there.
+  const fs::path all_maps = settings.output / "anomaly_maps";
+  const fs::path maps = all_maps / dataset.category;
+  const Staging staging(all_maps / (".new_" + fs::path(dataset.category).filename().string()));
 
   const auto total = static_cast<int64_t>(dataset.test.size());
   const auto input_hw = detector.input_hw();
@@ -143,7 +176,7 @@ Evaluation evaluate(const Detector& detector, const Dataset& dataset,
           !std::isnan(detection.score) && !torch::isnan(detection.map_at_image).any().item<bool>(),
           "{}: the model gives a map with NaN; its weights or statistics are damaged",
           sample.image_path.string());
-      const fs::path path = anomaly_map_path(maps, sample);
+      const fs::path path = anomaly_map_path(staging.folder(), sample);
       write_tiff(path, detection.map_at_image);
       evaluation.images.push_back({.sample = sample,
                                    .map_path = path,
@@ -158,6 +191,8 @@ Evaluation evaluate(const Detector& detector, const Dataset& dataset,
   }
   evaluate_scores(evaluation);
   evaluate_pixels(evaluation, settings.loader_threads);
+  staging.replace(maps);
+  for (auto& image : evaluation.images) image.map_path = anomaly_map_path(maps, image.sample);
   return evaluation;
 }
 

@@ -56,7 +56,7 @@ Checkpoint load_checkpoint(const fs::path& path) {
   try {
     const auto run =
         parse_json<nlohmann::ordered_json>(metadata("run"), path.string() + ": its metadata run");
-    checkpoint.step = run.at("step").get<int64_t>();
+    checkpoint.step = run.at("step").is_number_integer() ? run.at("step").get<int64_t>() : -1;
     checkpoint.seconds = run.at("seconds").get<double>();
     checkpoint.options = run.at("options");
     checkpoint.inputs = run.at("inputs").get<std::map<std::string, std::string>>();

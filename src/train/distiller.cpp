@@ -248,6 +248,8 @@ DistillResult distill(const DistillOptions& options,
           checkpoint_path.string());
   require_usage(!(options.resume && options.overwrite),
                 "resume and overwrite contradict each other: give one of them");
+  require(output.has_filename() && !fs::is_directory(output),
+          "{}: is a folder; output is the file to write", output.string());
   for (const auto& file : options.backbone) {
     require(fs::is_regular_file(file), "{}: no such file", file);
   }
@@ -397,7 +399,7 @@ DistillResult distill(const DistillOptions& options,
     for (const auto& [name, tensor] : file.tensors) {
       if (name.rfind("optimizer.", 0) == 0) state[name.substr(10)] = tensor;
     }
-    optimizer.load_state(state);
+    optimizer.load_state(state, checkpoint_path.string());
     try {
       first_step = std::stoll(meta("step"));
       seconds_before = std::stod(meta("seconds"));
@@ -519,7 +521,7 @@ DistillResult distill(const DistillOptions& options,
   write_file(log_path, log);
   std::error_code ignored;
   fs::remove(checkpoint_path, ignored);
-  if (!options.keep_cache && options.cache.empty()) fs::remove_all(cache_folder, ignored);
+  if (!options.keep_cache && options.cache.empty()) cache.remove();
   return result;
 }
 

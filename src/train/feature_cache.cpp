@@ -56,6 +56,16 @@ FeatureCache::~FeatureCache() {
   if (file_ >= 0) ::close(file_);
 }
 
+void FeatureCache::remove() {
+  ::close(file_);
+  file_ = -1;
+  std::error_code ignored;
+  fs::remove(path_, ignored);
+  fs::remove(path_.parent_path() / "features.key", ignored);
+  // Not if anything else lies there.
+  fs::remove(path_.parent_path(), ignored);
+}
+
 void FeatureCache::append(const torch::Tensor& image_u8, const torch::Tensor& target) {
   TORCH_CHECK(image_u8.numel() == side_ * side_ * 3 && image_u8.scalar_type() == torch::kUInt8);
   TORCH_CHECK(target.numel() == grid_ * grid_ * channels_ && target.size(0) == channels_);

@@ -117,26 +117,31 @@ std::map<std::string, torch::Tensor> Optimizer::state() const {
   return state;
 }
 
-void Optimizer::load_state(const std::map<std::string, torch::Tensor>& state) {
-  const auto find = [&](const std::string& key, const torch::Tensor& like) {
+void Optimizer::load_state(const std::map<std::string, torch::Tensor>& state,
+                           const std::string& where) {
+  const auto find = [&](const std::string& key, torch::IntArrayRef sizes, torch::ScalarType type) {
     const auto found = state.find(key);
-    require(found != state.end() && found->second.sizes() == like.sizes(),
-            "the optimizer's state {} is missing or has another shape", key);
-    return found->second.to(like.device(), like.scalar_type())
+    require(found != state.end(), "{}: the optimizer's state {} is missing", where, key);
+    require(found->second.sizes() == sizes && found->second.scalar_type() == type &&
+                torch::isfinite(found->second).all().item<bool>(),
+            "{}: the optimizer's state {} is damaged", where, key);
+    return found->second;
+  };
+  const auto find_like = [&](const std::string& key, const torch::Tensor& like) {
+    return find(key, like.sizes(), like.scalar_type())
+        .to(like.device())
         .clone()
         .contiguous(like.suggest_memory_format());
   };
   for (const auto& [name, parameter] : impl_->adam_parameters) {
-    const auto step = state.find(name + ".step");
-    if (step == state.end()) continue;
     auto adam = std::make_unique<torch::optim::AdamParamState>();
-    adam->exp_avg(find(name + ".exp_avg", parameter));
-    adam->exp_avg_sq(find(name + ".exp_avg_sq", parameter));
-    adam->step(step->second.item<int64_t>());
+    adam->exp_avg(find_like(name + ".exp_avg", parameter));
+    adam->exp_avg_sq(find_like(name + ".exp_avg_sq", parameter));
+    adam->step(find(name + ".step", {}, torch::kInt64).item<int64_t>());
     impl_->adam->state()[parameter.unsafeGetTensorImpl()] = std::move(adam);
   }
   for (auto& [name, parameter, learning_rate, momentum] : impl_->muon) {
-    if (state.count(name + ".momentum") > 0) momentum = find(name + ".momentum", parameter);
+    momentum = find_like(name + ".momentum", parameter);
   }
 }
 

@@ -75,8 +75,11 @@ std::string describe_images(const std::vector<Sample>& samples) {
   for (const auto& sample : samples) {
     const std::string name = sample.image_path.filename().string() + "\n";
     hash = hash64(name.data(), name.size(), hash);
+    std::error_code ignored;
+    const uintmax_t size = fs::file_size(sample.image_path, ignored);
+    hash = hash64(&size, sizeof(size), hash);
   }
-  return fmt::format("{} images, names {}", samples.size(), hex64(hash));
+  return fmt::format("{} images, names and sizes {}", samples.size(), hex64(hash));
 }
 
 std::vector<fs::path> paths_of(const std::vector<Sample>& samples) {
@@ -283,6 +286,15 @@ class Run {
     }
   }
 
+  /// Of the checkpoint.
+  void check_tensor(const torch::Tensor& tensor, const std::string& name,
+                    torch::IntArrayRef sizes) const {
+    require(tensor.sizes() == sizes && tensor.scalar_type() == torch::kFloat32,
+            "{}: {} has another shape or type", checkpoint_path().string(), name);
+    require(torch::isfinite(tensor).all().item<bool>(), "{}: {} holds values that are not finite",
+            checkpoint_path().string(), name);
+  }
+
   void restore() {
     const Checkpoint checkpoint = load_checkpoint(checkpoint_path());
     check_same_run(checkpoint, result_options(options_), inputs_, checkpoint_path());
@@ -290,19 +302,24 @@ class Run {
     const auto copy = [&](NamedTensors& to, const std::map<std::string, torch::Tensor>& from) {
       for (auto& [name, tensor] : to) {
         const auto found = from.find(name);
-        require(found != from.end() && found->second.sizes() == tensor.sizes(),
-                "{}: {} is missing or has another shape", checkpoint_path().string(), name);
+        require(found != from.end(), "{}: {} is missing", checkpoint_path().string(), name);
+        check_tensor(found->second, name, tensor.sizes());
         tensor.copy_(found->second);
       }
     };
     copy(parameters_, checkpoint.weights);
     copy(averages_, checkpoint.averages);
-    optimizer_->load_state(checkpoint.optimizer);
+    optimizer_->load_state(checkpoint.optimizer, checkpoint_path().string());
+    const std::vector<int64_t> a_channel = {1, networks_.teacher->options().out_channels, 1, 1};
+    check_tensor(checkpoint.teacher_mean, "teacher_mean", a_channel);
+    check_tensor(checkpoint.teacher_std, "teacher_std", a_channel);
+    require((checkpoint.teacher_std > 0).all().item<bool>(),
+            "{}: teacher_std holds values that are not positive", checkpoint_path().string());
     networks_.teacher_mean = checkpoint.teacher_mean.to(device_);
     networks_.teacher_std = checkpoint.teacher_std.to(device_);
     step_ = checkpoint.step;
     seconds_before_ = checkpoint.seconds;
-    require(step_ >= 0 && step_ <= options_.steps, "{}: its step {} is not one of {}",
+    require(step_ >= 1 && step_ <= options_.steps, "{}: its step {} is not one of {}",
             checkpoint_path().string(), step_, options_.steps);
     write_file(log_path(), log_up_to(log_path(), step_));
   }
@@ -419,6 +436,11 @@ class Run {
       }
     }
     teacher_outputs_.reset();
+    for (const auto& [name, parameter] : parameters_) {
+      require(torch::isfinite(parameter).all().item<bool>(),
+              "{} is not finite after the last step: try a lower learning rate, or precision fp32",
+              name);
+    }
     ModelBundle bundle;
     bundle.model_size = options_.model_size;
     bundle.padding = options_.padding;
@@ -457,6 +479,8 @@ class Run {
           return images.next();
         },
         options_.quantile_a, options_.quantile_b);
+    require(std::isfinite(bundle.threshold + bundle.quantiles.q_b_st + bundle.quantiles.q_b_ae),
+            "the maps of the validation images are not finite: try a lower learning rate");
 
     TrainOptions resolved = options_;
     resolved.resume = false;
@@ -555,7 +579,7 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
   if (options.resume) {
     require(has_checkpoint, "{}: has no checkpoint.safetensors to resume from", output.string());
   } else if (!options.overwrite) {
-    for (const char* name : {"model.safetensors", "checkpoint.safetensors"}) {
+    for (const char* name : {"model.safetensors", "checkpoint.safetensors", "replaced"}) {
       require(!fs::exists(output / name),
               "{}: already holds {}; give another output folder, --resume to go on, or --overwrite "
               "to begin anew",
@@ -564,6 +588,7 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
   }
   Run run(options, teacher, device, progress);
   make_folder(output);
+  const FolderLock lock(output, "another training is writing to it");
   return run.run();
 }
 

@@ -99,6 +99,25 @@ TEST(Commands, AResultThatCannotBeWrittenIsNoSuccess) {
   expect_error_line(result, 1, "the standard output cannot be written to");
 }
 
+TEST(Commands, MessagesThatNobodyCanReadChangeNothing) {
+  const std::string line = "'" EFFICIENTAD_PROGRAM "' ";
+  const auto status = [&](const std::string& arguments) {
+    return WEXITSTATUS(std::system((line + arguments + " 2>/dev/full").c_str()));
+  };
+  EXPECT_EQ(status("inspect nowhere.safetensors"), 1);
+  const TempDir dir;
+  EXPECT_EQ(
+      status("synth --images 20 --size 64 --output " + (dir.path / "made").string() + " >/dev/null"),
+      0);
+}
+
+TEST(Commands, EmptyValuesAreNoNumbersAndNoFiles) {
+  expect_error_line(run("train --seed '' --data x --output y"), 2, "--seed");
+  expect_error_line(run("train --weight-decay= --data x --output y"), 2, "weight-decay");
+  expect_error_line(run("train --config '' --data x --output y"), 2, "config is empty");
+  expect_error_line(run("train --config= --data x --output y"), 2, "config is empty");
+}
+
 TEST(Commands, FlagsGoBeforeTheConfigurationFile) {
   const TempDir dir;
   const auto config = dir.path / "c.json";

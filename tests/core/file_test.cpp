@@ -68,6 +68,23 @@ TEST(File, FoldersAndFilesInTheWrongPlace) {
   EXPECT_ERROR(make_folder(dir.path / "file"), Error, "file");
 }
 
+TEST(File, LongNamesAreNoLongerWhileTheyAreWritten) {
+  const TempDir dir;
+  const fs::path path = dir.path / (std::string(250, 'n') + ".tiff");
+  write_file(path, "x");
+  EXPECT_EQ(read_file(path), "x");
+}
+
+TEST(File, AFolderIsLockedOnce) {
+  const TempDir dir;
+  {
+    const FolderLock lock(dir.path, "unused");
+    EXPECT_ERROR(FolderLock(dir.path, "is in use"), Error, dir.path.string() + ": is in use");
+  }
+  const FolderLock again(dir.path, "is in use");
+  EXPECT_TRUE(fs::is_empty(dir.path));
+}
+
 TEST(File, JsonErrorsNameThePlace) {
   const TempDir dir;
   write_file(dir.path / "bad.json", "{\n  \"a\": 1,\n  \"b\": }\n");

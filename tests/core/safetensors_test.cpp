@@ -123,6 +123,26 @@ TEST(Safetensors, NothingInTheHeaderIsTrusted) {
   EXPECT_NO_THROW(read_safetensors(path));
 }
 
+TEST(Safetensors, TensorsMayNotOverlap) {
+  const TempDir dir;
+  const auto path = dir.path / "x.safetensors";
+  const auto with = [&](int begin, int end) {
+    const std::string entry = R"("dtype":"U8","shape":[)";
+    return raw_file(
+        fmt::format(R"({{"a":{{{}4],"data_offsets":[2,6]}},"b":{{{}{}],"data_offsets":[{},{}]}}}})",
+                    entry, entry, end - begin, begin, end),
+        std::string(8, 'x'));
+  };
+  for (const auto& [begin, end] : {std::pair{2, 6}, {0, 3}, {5, 8}, {3, 4}, {0, 8}}) {
+    write_file(path, with(begin, end));
+    EXPECT_ERROR(read_safetensors(path), Error, "tensor b overlaps another");
+  }
+  for (const auto& [begin, end] : {std::pair{0, 2}, {6, 8}, {4, 4}}) {
+    write_file(path, with(begin, end));
+    EXPECT_EQ(read_safetensors(path).tensors.size(), 2u);
+  }
+}
+
 TEST(Safetensors, EveryTruncationIsAnError) {
   const TempDir dir;
   TensorFile file;

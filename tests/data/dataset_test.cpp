@@ -103,6 +103,12 @@ TEST_F(MvtecTest, names_the_categories_that_exist) {
                "is a category itself: leave the category empty");
 }
 
+TEST_F(MvtecTest, a_category_lies_in_the_root) {
+  for (const std::string& name : Ids{"../bottle", (root / "bottle").string(), "cable/../bottle"}) {
+    EXPECT_ERROR(open_dataset("mvtec", root, name), UsageError, "must be the name of a folder in");
+  }
+}
+
 TEST_F(MvtecTest, names_missing_and_empty_folders) {
   EXPECT_ERROR(open_dataset("mvtec", root / "none", "bottle"), Error,
                "none: there is no such folder");

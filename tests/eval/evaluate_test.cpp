@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "efficientad/core/interrupt.h"
@@ -139,6 +140,25 @@ TEST(Evaluate, StopsWhenInterrupted) {
   const InterruptedHere now;
   EXPECT_ERROR(evaluate(detector, dataset, {.output = dir.path / "out"}), Interrupted,
                "interrupted");
+}
+
+TEST(Evaluate, OneThatFailsLeavesTheMapsOfAnEarlierOne) {
+  const TempDir dir;
+  const Dataset dataset = make_dataset(dir.path / "data", /*masks=*/false);
+  const Detector detector(random_bundle());
+  const EvaluateSettings settings = {.output = dir.path / "out", .batch_size = 1, .progress = {}};
+  const auto maps = [&] {
+    std::map<fs::path, fs::file_time_type> found;
+    for (const auto& entry : fs::recursive_directory_iterator(dir.path / "out")) {
+      if (entry.is_regular_file()) found[entry.path()] = fs::last_write_time(entry.path());
+    }
+    return found;
+  };
+  evaluate(detector, dataset, settings);
+  const auto before = maps();
+  fs::resize_file(dataset.test.back().image_path, 100);
+  EXPECT_ERROR(evaluate(detector, dataset, settings), Error, "001.png");
+  EXPECT_EQ(maps(), before);
 }
 
 TEST(Evaluate, NoTestImagesIsAnError) {

@@ -56,6 +56,17 @@ TEST(FeatureCache, GoesOnAfterAnInterruptionInTheMiddleOfARecord) {
   expect_same_bits(cache.image(1, 0, 0, 16, 16), second);
 }
 
+TEST(FeatureCache, DeletesItsOwnFilesOnly) {
+  const TempDir dir;
+  FeatureCache(dir.path / "own", "key", 16, 4, 5).remove();
+  EXPECT_FALSE(std::filesystem::exists(dir.path / "own"));
+  FeatureCache cache(dir.path / "shared", "key", 16, 4, 5);
+  std::ofstream(dir.path / "shared" / "kept.txt") << "kept";
+  cache.remove();
+  EXPECT_TRUE(std::filesystem::exists(dir.path / "shared" / "kept.txt"));
+  EXPECT_FALSE(std::filesystem::exists(dir.path / "shared" / "features.key"));
+}
+
 TEST(FeatureCache, RecordsOfAnotherKeyAreThrownAway) {
   const TempDir dir;
   {

@@ -64,7 +64,7 @@ TEST(Optimizer, StateRestoredGoesOnToTheBit) {
     Optimizer before(part.parameters(), options);
     run(part, before, 0, 3);
     Optimizer after(part.parameters(), options);
-    after.load_state(before.state());
+    after.load_state(before.state(), "a file");
     run(part, after, 3, 6);
     expect_same_bits(part.weight, whole.weight);
     expect_same_bits(part.bias, whole.bias);
@@ -81,8 +81,13 @@ TEST(Optimizer, StateRestoredGoesOnToTheBit) {
 TEST(Optimizer, RefusesAStateOfAnotherShape) {
   Toy toy;
   Optimizer optimizer(toy.parameters(), {.kind = "muon", .learning_rate = 0.01});
-  EXPECT_ERROR(optimizer.load_state({{"conv.weight.momentum", torch::ones({3})}}), Error,
-               "conv.weight.momentum");
+  run(toy, optimizer, 0, 1);
+  auto state = optimizer.state();
+  state["conv.weight.momentum"] = torch::ones({3});
+  EXPECT_ERROR(optimizer.load_state(state, "a file"), Error,
+               "a file: the optimizer's state conv.weight.momentum is damaged");
+  state.erase("conv.weight.momentum");
+  EXPECT_ERROR(optimizer.load_state(state, "a file"), Error, "conv.weight.momentum is missing");
 }
 
 TEST(Optimizer, MuonMovesEverySingularDirectionAlike) {

@@ -4,8 +4,10 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
@@ -228,6 +230,66 @@ TEST_F(TrainerTest, DamagedCheckpointIsRefused) {
   TrainOptions rest = options_;
   rest.resume = true;
   EXPECT_ERROR(train(rest), Error, "checkpoint.safetensors");
+}
+
+TEST_F(TrainerTest, DamagedTensorsOfACheckpointAreNamed) {
+  EXPECT_ERROR(train(options_, 2), Interrupted, "--resume");
+  const fs::path path = dir_.path / "first" / "checkpoint.safetensors";
+  const std::string whole = read_file(path);
+  TrainOptions rest = options_;
+  rest.resume = true;
+  const auto resume_with = [&](const std::function<void(Checkpoint&)>& damage,
+                               const std::string& message) {
+    write_file(path, whole);
+    Checkpoint checkpoint = load_checkpoint(path);
+    damage(checkpoint);
+    save_checkpoint(path, checkpoint);
+    EXPECT_ERROR(train(rest), Error, "checkpoint.safetensors: " + message);
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  resume_with([&](Checkpoint& c) { c.weights["student.conv1.bias"][0] = nan; },
+              "student.conv1.bias holds values that are not finite");
+  resume_with([&](Checkpoint& c) { c.teacher_std.neg_(); }, "teacher_std holds values");
+  resume_with([&](Checkpoint& c) { c.teacher_mean = c.teacher_mean.flatten(); },
+              "teacher_mean has another shape");
+  resume_with([&](Checkpoint& c) { c.optimizer.clear(); }, "the optimizer's state");
+  resume_with([&](Checkpoint& c) { c.optimizer["student.conv1.bias.step"] = torch::ones({2}); },
+              "the optimizer's state student.conv1.bias.step is damaged");
+  EXPECT_FALSE(fs::exists(dir_.path / "first" / "model.safetensors"));
+}
+
+TEST_F(TrainerTest, AModelThatDivergedInItsLastStepIsNotWritten) {
+  options_.steps = 1;
+  options_.learning_rate = 10;
+  EXPECT_ERROR(train(options_), Error, "not finite");
+  EXPECT_FALSE(fs::exists(dir_.path / "first" / "model.safetensors"));
+}
+
+TEST_F(TrainerTest, TwoRunsCannotHaveOneOutput) {
+  fs::create_directories(options_.output);
+  const FolderLock lock(options_.output, "unused");
+  EXPECT_ERROR(train(options_), Error, "first: another training is writing to it");
+  EXPECT_TRUE(fs::is_empty(options_.output));
+}
+
+TEST_F(TrainerTest, PlainStepsAreTheSameWithinRounding) {
+  options_.steps = 1;
+  const auto log_of = [&](const std::string& output, bool plain) {
+    TrainOptions options = options_to(output);
+    options.plain_step = plain;
+    train(options);
+    const std::string text = bytes(output, "train_log.csv");
+    // Behind step and seconds.
+    std::vector<double> losses;
+    std::istringstream row(text.substr(text.rfind("\n1,") + 3));
+    for (std::string field; std::getline(row, field, ',');) losses.push_back(std::stod(field));
+    losses.erase(losses.begin());
+    return losses;
+  };
+  const auto fast = log_of("fast", false);
+  const auto plain = log_of("plain", true);
+  ASSERT_EQ(fast.size(), 5u);
+  for (size_t i = 0; i < fast.size(); ++i) EXPECT_NEAR(fast[i], plain[i], 1e-5 * plain[i]);
 }
 
 TEST_F(TrainerTest, ResumeOfAFinishedRunWritesTheModelAnew) {

@@ -25,6 +25,20 @@ std::string read_file(const std::filesystem::path& path);
 /// cannot be written to.
 void make_folder(const std::filesystem::path& path);
 
+/// While one lives, no other process can have one of the same folder (where the file system knows
+/// locks). The folder must exist; nothing is written to it.
+class FolderLock {
+ public:
+  /// Throws Error with `reason` if another process has it.
+  FolderLock(const std::filesystem::path& folder, const std::string& reason);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int file_;
+};
+
 /// JSON of a file; throws what read_file() and parse_json() throw.
 nlohmann::json read_json(const std::filesystem::path& path);
 

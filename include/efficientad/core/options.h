@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <type_traits>
@@ -49,7 +50,11 @@ namespace internal {
 template <class T>
 bool json_fits(const nlohmann::json& value) {
   if constexpr (std::is_same_v<T, bool>) return value.is_boolean();
-  if constexpr (std::is_same_v<T, int64_t>) return value.is_number_integer();
+  if constexpr (std::is_same_v<T, int64_t>) {
+    constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
+    return value.is_number_integer() &&
+           (!value.is_number_unsigned() || value.get<uint64_t>() <= kMost);
+  }
   if constexpr (std::is_same_v<T, double>) return value.is_number();
   if constexpr (std::is_same_v<T, std::string>) return value.is_string();
   if constexpr (std::is_same_v<T, std::vector<std::string>>) {

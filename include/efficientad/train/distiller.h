@@ -123,7 +123,8 @@ struct DistillOptions {
                        .source = "ours: twice as fast where it exists",
                        .choices = {"auto", "fp32", "bf16"}});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
-    visitor("threads", threads, OptionInfo{.help = "threads; 0: one a core", .minimum = 0});
+    visitor("threads", threads,
+            OptionInfo{.help = "threads; 0: one a core", .minimum = 0, .maximum = 1024});
     visitor("checkpoint_minutes", checkpoint_minutes,
             OptionInfo{.help = "time between checkpoints", .minimum = 0});
     visitor("cache", cache,

@@ -35,6 +35,9 @@ class FeatureCache {
   /// The same of its target: float16 [height, width, channels].
   torch::Tensor target(int64_t index, int64_t y, int64_t x, int64_t height, int64_t width) const;
 
+  /// Deletes the files, and the folder if it holds nothing else. Nothing can be read any more.
+  void remove();
+
  private:
   torch::Tensor window(int64_t index, int64_t offset, int64_t row_bytes, int64_t y, int64_t begin,
                        int64_t height, int64_t bytes) const;

@@ -57,8 +57,8 @@ class Optimizer {
   /// Momenta and step counts by "<parameter>.<what>"; empty before the first step.
   std::map<std::string, torch::Tensor> state() const;
   /// Takes over state() of an optimizer of the same options and parameters; steps then go on to
-  /// the bit. Throws Error if something is missing or has another shape.
-  void load_state(const std::map<std::string, torch::Tensor>& state);
+  /// the bit. Throws Error, naming `where` they come from, if something is missing or damaged.
+  void load_state(const std::map<std::string, torch::Tensor>& state, const std::string& where);
 
  private:
   struct Impl;

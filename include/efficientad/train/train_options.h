@@ -240,7 +240,7 @@ struct TrainOptions {
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
     visitor("threads", threads,
             OptionInfo{
-                .help = "threads of LibTorch; 0: as many as cores", .minimum = 0, .maximum = 4096});
+                .help = "threads of LibTorch; 0: as many as cores", .minimum = 0, .maximum = 1024});
     visitor("workers", workers,
             OptionInfo{.help = "threads that read images", .minimum = 1, .maximum = 256});
     visitor("cache_mb", cache_mb,
