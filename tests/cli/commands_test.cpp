@@ -106,9 +106,9 @@ TEST(Commands, MessagesThatNobodyCanReadChangeNothing) {
   };
   EXPECT_EQ(status("inspect nowhere.safetensors"), 1);
   const TempDir dir;
-  EXPECT_EQ(
-      status("synth --images 20 --size 64 --output " + (dir.path / "made").string() + " >/dev/null"),
-      0);
+  EXPECT_EQ(status("synth --images 20 --size 64 --output " + (dir.path / "made").string() +
+                   " >/dev/null"),
+            0);
 }
 
 TEST(Commands, EmptyValuesAreNoNumbersAndNoFiles) {
