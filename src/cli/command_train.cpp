@@ -2,6 +2,8 @@
 
 #include <filesystem>
 #include <memory>
+#include <regex>
+#include <vector>
 
 #include "cli/command.h"
 #include "efficientad/core/buffer.h"
@@ -9,6 +11,7 @@
 #include "efficientad/core/interrupt.h"
 #include "efficientad/core/log.h"
 #include "efficientad/core/progress.h"
+#include "efficientad/data/dataset.h"
 #include "efficientad/train/trainer.h"
 
 namespace efficientad::cli {
@@ -57,6 +60,96 @@ Teacher find_teacher(const TrainOptions& options) {
   return load_teacher(path, options.model_size, options.padding);
 }
 
+/// Trains one model, with progress.
+TrainResult train_one(const TrainOptions& options, const Teacher& teacher, torch::Device device) {
+  std::unique_ptr<Progress> progress;
+  std::string stage;
+  return train_detector(options, teacher, device, [&](const TrainProgress& now) {
+    if (now.stage != stage) {
+      progress.reset();
+      stage = now.stage;
+      progress = std::make_unique<Progress>(stage, now.total, stage == "train" ? "step" : "image",
+                                            now.done - 1);
+    }
+    progress->update(now.done,
+                     stage == "train"
+                         ? fmt::format("hard {:.3g} penalty {:.3g} ae {:.3g} stae {:.3g}",
+                                       now.losses.hard, now.losses.penalty, now.losses.autoencoder,
+                                       now.losses.student_autoencoder)
+                         : "");
+  });
+}
+
+nlohmann::ordered_json to_json(const TrainResult& result) {
+  return {{"model", result.model.string()},
+          {"train_images", result.train_images},
+          {"validation_images", result.validation_images},
+          {"threshold", result.threshold},
+          {"seconds", result.seconds}};
+}
+
+void print(const TrainResult& result) {
+  fmt::print("{}\ntrained on {} images in {}, calibrated on {}; threshold {:.4f}\n",
+             result.model.string(), result.train_images, format_duration(result.seconds),
+             result.validation_images, result.threshold);
+}
+
+/// Part i of n of the categories, "i/n" counted from 1, as even as can be.
+std::vector<std::string> shard_of(const std::vector<std::string>& categories,
+                                  const std::string& shard) {
+  if (shard.empty()) return categories;
+  static const std::regex kForm("([0-9]{1,6})/([0-9]{1,6})");
+  std::smatch parts;
+  size_t index = 0;
+  size_t count = 0;
+  if (std::regex_match(shard, parts, kForm)) {
+    index = std::stoul(parts[1]);
+    count = std::stoul(parts[2]);
+  }
+  require_usage(index >= 1 && index <= count,
+                "shard is \"{}\", but must be i/n with i from 1 to n, as in 2/4", shard);
+  std::vector<std::string> mine;
+  for (size_t i = index - 1; i < categories.size(); i += count) mine.push_back(categories[i]);
+  return mine;
+}
+
+/// Trains every category. One that fails does not stop the others.
+int train_all(const TrainOptions& options, const Teacher& teacher, torch::Device device,
+              bool json) {
+  const auto categories =
+      shard_of(list_categories(options.dataset, options.data, {.normal_dir = options.normal_dir}),
+               options.shard);
+  auto results = nlohmann::ordered_json::object();
+  std::vector<std::string> failed;
+  for (size_t i = 0; i < categories.size(); ++i) {
+    TrainOptions one = options;
+    one.category = categories[i];
+    one.shard.clear();
+    const fs::path output = fs::path(options.output) / categories[i];
+    one.output = output.string();
+    spdlog::info("category {} of {}: {}", i + 1, categories.size(), categories[i]);
+    if (!options.overwrite && fs::exists(output / "model.safetensors")) {
+      spdlog::info("{}: is done already", output.string());
+      continue;
+    }
+    one.resume = !options.overwrite && fs::exists(output / "train_log.csv");
+    try {
+      const TrainResult result = train_one(one, teacher, device);
+      results[categories[i]] = to_json(result);
+      if (!json) print(result);
+    } catch (const Interrupted&) {
+      throw;
+    } catch (const std::exception& error) {
+      spdlog::error("{}: {}", categories[i], message_of(error));
+      failed.push_back(categories[i]);
+    }
+  }
+  if (json) fmt::print("{}\n", dump_json(results));
+  require(failed.empty(), "{} of {} categories failed: {}", failed.size(), categories.size(),
+          join(failed));
+  return 0;
+}
+
 }  // namespace
 
 int train(const Arguments& arguments) {
@@ -64,41 +157,20 @@ int train(const Arguments& arguments) {
   const CommonFlags common =
       parse_options(arguments, "Train a detector on images of good parts.", options);
   check_train_options(options);
+  const bool all = options.category == "all" && !fs::exists(fs::path(options.data) / "all");
+  require_usage(all || options.shard.empty(), "shard is for category all");
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   const Teacher teacher = find_teacher(options);
-
   keep_freed_memory();
   const InterruptGuard guard;
-  std::unique_ptr<Progress> progress;
-  std::string stage;
-  const TrainResult result =
-      train_detector(options, teacher, device, [&](const TrainProgress& now) {
-        if (now.stage != stage) {
-          progress.reset();
-          stage = now.stage;
-          progress = std::make_unique<Progress>(stage, now.total,
-                                                stage == "train" ? "step" : "image", now.done - 1);
-        }
-        progress->update(
-            now.done, stage == "train"
-                          ? fmt::format("hard {:.3g} penalty {:.3g} ae {:.3g} stae {:.3g}",
-                                        now.losses.hard, now.losses.penalty, now.losses.autoencoder,
-                                        now.losses.student_autoencoder)
-                          : "");
-      });
-  progress.reset();
+  if (all) return train_all(options, teacher, device, common.json);
+
+  const TrainResult result = train_one(options, teacher, device);
   if (common.json) {
-    const nlohmann::ordered_json json = {{"model", result.model.string()},
-                                         {"train_images", result.train_images},
-                                         {"validation_images", result.validation_images},
-                                         {"threshold", result.threshold},
-                                         {"seconds", result.seconds}};
-    fmt::print("{}\n", dump_json(json));
+    fmt::print("{}\n", dump_json(to_json(result)));
   } else {
-    fmt::print("{}\ntrained on {} images in {}, calibrated on {}; threshold {:.4f}\n",
-               result.model.string(), result.train_images, format_duration(result.seconds),
-               result.validation_images, result.threshold);
+    print(result);
   }
   return 0;
 }

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <regex>
 #include <sstream>
 
 #include "efficientad/core/error.h"
@@ -57,6 +58,16 @@ void write_file_with(const fs::path& path,
     std::error_code ignored;
     fs::remove(temporary, ignored);
     throw;
+  }
+}
+
+void remove_leftovers(const fs::path& folder) {
+  static const std::regex kTemporary(R"(\.[0-9]+\.[0-9]+\.tmp(\..*)?)");
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    if (std::regex_match(entry.path().filename().string(), kTemporary)) {
+      fs::remove(entry.path(), ignored);
+    }
   }
 }
 
@@ -122,6 +133,20 @@ uint64_t hash64(const void* data, size_t size, uint64_t start) {
   uint64_t hash = start;
   for (size_t i = 0; i < size; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ULL;
   return hash;
+}
+
+uint64_t hash64_of_words(const void* data, size_t size, uint64_t start) {
+  const auto* bytes = static_cast<const unsigned char*>(data);
+  uint64_t hash = start;
+  const size_t words = size / sizeof(uint64_t);
+  for (size_t i = 0; i < words; ++i) {
+    uint64_t word = 0;
+    std::memcpy(&word, bytes + i * sizeof(word), sizeof(word));
+    hash = (hash ^ word) * 0x100000001b3ULL;
+    // Multiplication carries upwards only.
+    hash ^= hash >> 32;
+  }
+  return hash64(bytes + words * sizeof(uint64_t), size % sizeof(uint64_t), hash);
 }
 
 std::string hex64(uint64_t value) { return fmt::format("{:016x}", value); }

@@ -65,7 +65,18 @@ void append(std::vector<Sample>& to, std::vector<Sample> from) {
   to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
 }
 
-bool is_category(const fs::path& folder) { return is_folder(folder / "train" / "good"); }
+const fs::path kTrainGood = fs::path("train") / "good";
+
+bool is_category(const fs::path& folder) { return is_folder(folder / kTrainGood); }
+
+/// The folders in `root` that have a folder `normal`.
+std::vector<std::string> categories_in(const fs::path& root, const fs::path& normal) {
+  std::vector<std::string> names;
+  for (const auto& path : folders_in(root)) {
+    if (is_folder(path / normal)) names.push_back(path.filename().string());
+  }
+  return names;
+}
 
 /// The folder of the category; Error naming the categories that exist if it is none.
 fs::path category_folder(const fs::path& root, const std::string& category) {
@@ -74,10 +85,7 @@ fs::path category_folder(const fs::path& root, const std::string& category) {
   const fs::path folder = category.empty() ? root : root / category;
   if (is_category(folder)) return folder;
 
-  std::vector<std::string> names;
-  for (const auto& path : folders_in(root)) {
-    if (is_category(path)) names.push_back(path.filename().string());
-  }
+  const std::vector<std::string> names = categories_in(root, kTrainGood);
   if (!category.empty() && is_folder(folder)) {
     throw Error(
         fmt::format("category '{}' in {} has no folder train/good", category, root.string()));
@@ -231,6 +239,16 @@ Dataset open_dataset(const std::string& layout, const fs::path& root, const std:
   const fs::path whole = fs::weakly_canonical(base);
   dataset.category = category.empty() ? whole.filename().string() : category;
   return dataset;
+}
+
+std::vector<std::string> list_categories(const std::string& layout, const fs::path& root,
+                                         const FolderLayout& folder) {
+  require(is_folder(root), "{}: there is no such folder", root.string());
+  const fs::path normal = layout == "folder" ? fs::path(folder.normal_dir) : kTrainGood;
+  std::vector<std::string> names = categories_in(root, normal);
+  require(!names.empty(), "{} holds no categories (folders with a folder {})", root.string(),
+          normal.string());
+  return names;
 }
 
 void split_validation(Dataset& dataset, double fraction, int64_t seed) {

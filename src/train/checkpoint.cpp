@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/file.h"
 #include "efficientad/core/json.h"
 #include "efficientad/core/safetensors.h"
 
@@ -16,13 +17,27 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kFormat = "efficientad-checkpoint";
-constexpr const char* kVersion = "1";
+constexpr const char* kVersion = "2";
 
 /// Prefix of a group's tensors in the file, and where they go.
 using Group = std::pair<const char*, std::map<std::string, torch::Tensor> Checkpoint::*>;
 constexpr Group kGroups[] = {{"weights.", &Checkpoint::weights},
                              {"averages.", &Checkpoint::averages},
                              {"optimizer.", &Checkpoint::optimizer}};
+
+/// Of all tensors and what the metadata says of the run.
+std::string checksum_of(const TensorFile& file) {
+  uint64_t hash = hash64(nullptr, 0);
+  const auto add = [&](const std::string& text) { hash = hash64(text.data(), text.size(), hash); };
+  for (const auto& [name, tensor] : file.tensors) {
+    add(name);
+    const torch::Tensor value = tensor.detach().to(torch::kCPU).contiguous();
+    hash = hash64_of_words(value.data_ptr(), value.nbytes(), hash);
+  }
+  const auto run = file.metadata.find("run");
+  if (run != file.metadata.end()) add(run->second);
+  return hex64(hash);
+}
 
 }  // namespace
 
@@ -39,6 +54,7 @@ void save_checkpoint(const fs::path& path, const Checkpoint& checkpoint) {
                                                             {"seconds", checkpoint.seconds},
                                                             {"options", checkpoint.options},
                                                             {"inputs", checkpoint.inputs}})}};
+  file.metadata["checksum"] = checksum_of(file);
   write_safetensors(path, file);
 }
 
@@ -52,6 +68,8 @@ Checkpoint load_checkpoint(const fs::path& path) {
   require(metadata("format_version") == kVersion,
           "{}: was written by another release (checkpoint version \"{}\", wanted {})",
           path.string(), metadata("format_version"), kVersion);
+  require(metadata("checksum") == checksum_of(file), "{}: is damaged: its checksum is not {}",
+          path.string(), metadata("checksum"));
   Checkpoint checkpoint;
   try {
     const auto run =
@@ -79,8 +97,9 @@ Checkpoint load_checkpoint(const fs::path& path) {
 nlohmann::ordered_json result_options(const TrainOptions& options) {
   nlohmann::ordered_json json = options_to_json(options);
   // Data, teacher and penalty images are known by what they are, not by where they are.
-  for (const char* name : {"data", "output", "teacher", "penalty_images", "device", "threads",
-                           "workers", "cache_mb", "checkpoint_minutes", "resume", "overwrite"}) {
+  for (const char* name :
+       {"data", "output", "teacher", "shard", "penalty_images", "device", "threads", "workers",
+        "cache_mb", "checkpoint_minutes", "resume", "overwrite"}) {
     json.erase(name);
   }
   return json;

@@ -21,6 +21,7 @@
 #include "efficientad/data/loader.h"
 #include "efficientad/data/resize.h"
 #include "efficientad/nn/backbone.h"
+#include "efficientad/nn/convolution.h"
 #include "efficientad/nn/imagenet.h"
 #include "efficientad/nn/initialization.h"
 #include "efficientad/nn/statistics.h"
@@ -232,6 +233,7 @@ DistillResult distill(const DistillOptions& options,
   require_usage(options.crop_size % 4 == 0, "crop_size is {}, but must be a multiple of 4",
                 options.crop_size);
   const auto seed = static_cast<uint64_t>(options.seed);
+  const FastConvolutions fast(true);
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   const std::string precision = resolve_precision(options.precision, device);

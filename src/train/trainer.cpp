@@ -157,6 +157,7 @@ class Run {
 
  private:
   fs::path checkpoint_path() const { return output_ / "checkpoint.safetensors"; }
+  fs::path previous_path() const { return output_ / "checkpoint_previous.safetensors"; }
   fs::path log_path() const { return output_ / "train_log.csv"; }
   fs::path replaced_path() const { return output_ / "replaced"; }
 
@@ -164,8 +165,8 @@ class Run {
   /// did not get done stay, and its own go.
   void put_aside() const {
     const bool kept = fs::exists(replaced_path());
-    for (const char* name :
-         {"model.safetensors", "options.json", "train_log.csv", "checkpoint.safetensors"}) {
+    for (const char* name : {"model.safetensors", "options.json", "train_log.csv",
+                             "checkpoint.safetensors", "checkpoint_previous.safetensors"}) {
       if (!fs::exists(output_ / name)) continue;
       if (kept) {
         fs::remove(output_ / name);
@@ -295,8 +296,19 @@ class Run {
             checkpoint_path().string(), name);
   }
 
+  /// The last checkpoint, or the one before it if that is damaged.
+  Checkpoint last_checkpoint() const {
+    try {
+      return load_checkpoint(checkpoint_path());
+    } catch (const Error& error) {
+      if (!fs::exists(previous_path())) throw;
+      spdlog::warn("{}; going on from the checkpoint before it", error.what());
+      return load_checkpoint(previous_path());
+    }
+  }
+
   void restore() {
-    const Checkpoint checkpoint = load_checkpoint(checkpoint_path());
+    const Checkpoint checkpoint = last_checkpoint();
     check_same_run(checkpoint, result_options(options_), inputs_, checkpoint_path());
     const torch::NoGradGuard no_grad;
     const auto copy = [&](NamedTensors& to, const std::map<std::string, torch::Tensor>& from) {
@@ -335,6 +347,13 @@ class Run {
     checkpoint.teacher_std = networks_.teacher_std;
     checkpoint.options = result_options(options_);
     checkpoint.inputs = inputs_;
+    if (fs::exists(checkpoint_path())) {
+      // A second name for the file, whose first one then goes to the new file. There is a good
+      // checkpoint at every moment.
+      std::error_code ignored;
+      fs::remove(previous_path(), ignored);
+      fs::create_hard_link(checkpoint_path(), previous_path(), ignored);
+    }
     save_checkpoint(checkpoint_path(), checkpoint);
     last_save_ = Clock::now();
   }
@@ -575,10 +594,15 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
                            const std::function<void(const TrainProgress&)>& progress) {
   check_train_options(options);
   const fs::path output = options.output;
+  TrainOptions now = options;
   const bool has_checkpoint = fs::exists(output / "checkpoint.safetensors");
-  if (options.resume) {
-    require(has_checkpoint, "{}: has no checkpoint.safetensors to resume from", output.string());
-  } else if (!options.overwrite) {
+  if (options.resume && !has_checkpoint) {
+    require(fs::exists(output / "train_log.csv") && !fs::exists(output / "model.safetensors"),
+            "{}: has no checkpoint.safetensors to resume from", output.string());
+    spdlog::info("{}: was stopped before its first checkpoint; beginning anew", output.string());
+    now.resume = false;
+  }
+  if (!options.resume && !options.overwrite) {
     for (const char* name : {"model.safetensors", "checkpoint.safetensors", "replaced"}) {
       require(!fs::exists(output / name),
               "{}: already holds {}; give another output folder, --resume to go on, or --overwrite "
@@ -586,9 +610,10 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
               output.string(), name);
     }
   }
-  Run run(options, teacher, device, progress);
+  Run run(now, teacher, device, progress);
   make_folder(output);
   const FolderLock lock(output, "another training is writing to it");
+  remove_leftovers(output);
   return run.run();
 }
 

@@ -221,6 +221,35 @@ TEST_F(TrainCommand, CtrlCLeavesACheckpointFromWhichItGoesOnToTheBit) {
   }
 }
 
+TEST_F(TrainCommand, AllCategoriesOrAShardOfThem) {
+  for (const char* name : {"bolt", "cap"}) {
+    fs::copy(dir_.path / "data/nut", dir_.path / "data" / name, fs::copy_options::recursive);
+  }
+  const std::string all = arguments("all", 2) + " --category all";
+  ASSERT_EQ(run(all + " --shard 2/2").status, 0);
+  EXPECT_TRUE(fs::exists(dir_.path / "all/cap/model.safetensors"));
+  EXPECT_FALSE(fs::exists(dir_.path / "all/bolt"));
+  // One that fails does not stop the others, and one that is done is passed over.
+  const auto before = fs::last_write_time(dir_.path / "all/cap/model.safetensors");
+  const fs::path broken = dir_.path / "data/bolt/train/good/9.png";
+  std::ofstream(broken) << "no image";
+  auto result = run(all);
+  expect_error_line({result.status, "", result.err.substr(result.err.rfind("error: "))}, 1,
+                    "1 of 3 categories failed: bolt");
+  EXPECT_NE(result.out.find("nut/model.safetensors"), std::string::npos) << result.out;
+  EXPECT_EQ(fs::last_write_time(dir_.path / "all/cap/model.safetensors"), before);
+  fs::remove(broken);
+  result = run(all + " --json");
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto json = nlohmann::json::parse(result.out);
+  ASSERT_EQ(json.size(), 1u);
+  EXPECT_EQ(json["bolt"]["train_images"], 7);
+  for (const char* shard : {"0/2", "3/2", "2", "a/b", "1/2/3"}) {
+    expect_error_line(run(all + " --shard " + shard), 2, "must be i/n");
+  }
+  expect_error_line(run(arguments("one", 2) + " --shard 1/2"), 2, "for category all");
+}
+
 TEST_F(TrainCommand, BadInputIsOneLineAndLeavesNothing) {
   expect_error_line(run(arguments("run", 3) + " --category bolt"), 1, "there are: nut");
   expect_error_line(run(arguments("run", 3) + " --data /nonexistent"), 1, "/nonexistent");

@@ -15,6 +15,10 @@ namespace efficientad {
 void write_file_with(const std::filesystem::path& path,
                      const std::function<void(const std::filesystem::path& temporary)>& write);
 
+/// Deletes temporary files that a killed process left in the folder. Nobody else may be writing
+/// there.
+void remove_leftovers(const std::filesystem::path& folder);
+
 /// As write_file_with(), with the file's bytes.
 void write_file(const std::filesystem::path& path, const std::string& bytes);
 
@@ -47,6 +51,10 @@ void write_json(const std::filesystem::path& path, const nlohmann::ordered_json&
 
 /// 64-bit FNV-1a hash of bytes, for checksums and cache keys (not for security).
 uint64_t hash64(const void* data, size_t size, uint64_t start = 0xcbf29ce484222325ULL);
+
+/// A hash of the same kind over words of 8 bytes (and then the bytes that are left), for what is
+/// large: eight times as fast, and not the same number.
+uint64_t hash64_of_words(const void* data, size_t size, uint64_t start = 0xcbf29ce484222325ULL);
 
 /// 16 hexadecimal digits.
 std::string hex64(uint64_t value);

@@ -6,8 +6,8 @@
 
 namespace efficientad {
 
-/// What "auto" stands for on `device`: "bf16" on a GPU and on CPUs with bfloat16 instructions
-/// (AVX512-BF16), "fp32" elsewhere; other names are returned as they are.
+/// What "auto" stands for on `device`: "bf16" on a GPU and on CPUs with matrix instructions for
+/// bfloat16 (AMX), "fp32" elsewhere; other names are returned as they are.
 std::string resolve_precision(const std::string& name, const torch::Device& device);
 
 /// While one of these lives, convolutions and matrix products of this thread run in bfloat16 if

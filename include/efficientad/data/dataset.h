@@ -64,6 +64,12 @@ Dataset open_dataset(const std::string& layout, const std::filesystem::path& roo
                      const std::string& category, const FolderLayout& folder = {},
                      DatasetPart part = DatasetPart::kAll);
 
+/// Names of the categories in `root`, sorted: the folders in it that open_dataset() could open for
+/// training. Throws Error if there is no such folder, or none in it.
+std::vector<std::string> list_categories(const std::string& layout,
+                                         const std::filesystem::path& root,
+                                         const FolderLayout& folder = {});
+
 /// If the set has no validation images, moves round(fraction * count) of the training images (at
 /// least one, and at least one stays) there, chosen by `seed`; with its own it is left as it is.
 /// Throws Error if there is only one training image.

@@ -35,7 +35,8 @@ struct Checkpoint {
 /// Writes a checkpoint, whole or not at all.
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
 
-/// Reads a checkpoint into memory. Throws Error if it is missing, damaged or another kind of file.
+/// Reads a checkpoint into memory. Throws Error if it is missing, damaged (its checksum tells) or
+/// another kind of file.
 Checkpoint load_checkpoint(const std::filesystem::path& path);
 
 /// The options without those that do not change the result (where things are, threads, device,

@@ -14,6 +14,7 @@ struct TrainOptions {
   std::string dataset = "mvtec";
   std::string data;
   std::string category;
+  std::string shard;
   std::string normal_dir = "normal";
   std::string output;
   std::string teacher;
@@ -67,7 +68,12 @@ struct TrainOptions {
             OptionInfo{.help = "layout of the data set", .choices = {"mvtec", "loco", "folder"}});
     visitor("data", data, OptionInfo{.help = "folder of the data set", .required = true});
     visitor("category", category,
-            OptionInfo{.help = "folder in it to train on; empty: the folder itself"});
+            OptionInfo{.help = "folder in it to train on; empty: the folder itself; all: every "
+                               "one, each into a folder of output; what is done is passed over, "
+                               "what was stopped goes on"});
+    visitor("shard", shard,
+            OptionInfo{.help = "i/n, with category all: the i-th of n equal parts of the "
+                               "categories, to spread them over machines; empty: all"});
     visitor("normal_dir", normal_dir,
             OptionInfo{.help = "folder of normal images, for layout folder"});
     visitor("output", output, OptionInfo{.help = "folder to write to", .required = true});
@@ -230,8 +236,8 @@ struct TrainOptions {
     visitor("seed", seed,
             OptionInfo{.help = "seed of every random decision", .minimum = 0, .maximum = 9e15});
     visitor("precision", precision,
-            OptionInfo{.help = "of convolutions in training: fp32, bf16, or auto (bf16 where the "
-                               "device has it)",
+            OptionInfo{.help = "of convolutions in training: fp32, bf16, or auto (bf16 where it "
+                               "is faster: on GPUs, and CPUs with AMX)",
                        .source = "ours: fp32 as the paper; bf16 is about twice as fast",
                        .choices = {"fp32", "bf16", "auto"}});
     visitor("plain_step", plain_step,

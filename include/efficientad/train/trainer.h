@@ -43,7 +43,9 @@ struct TrainResult {
 
 /// Trains a detector (paper, section 3 and algorithm 1) and writes into options.output:
 /// model.safetensors, options.json, train_log.csv (one row a step) and checkpoint.safetensors,
-/// which is made every checkpoint_minutes, when the user interrupts, and after the last step.
+/// which is made every checkpoint_minutes, when the user interrupts, and after the last step; the
+/// one before it stays as checkpoint_previous.safetensors, for the case that the last is damaged.
+/// A run that is to resume, but was stopped before its first checkpoint, begins anew.
 /// `teacher` is a float32 network of the options' size and padding. `progress` is called after each
 /// image or step. One seed gives one model, to the byte, on one machine's CPU, whether or not the
 /// run was interrupted and resumed.
