@@ -107,7 +107,9 @@ torch::Tensor winograd(const torch::Tensor& images, const torch::Tensor& weights
     });
     run(64, [&](int64_t position) {
       for (int64_t panel = 0; panel < panels; ++panel) {
-        kernels.multiply(transformed, chunk, position, inputs, packed + panel * panel_weights,
+        const float* const weights_now = packed + panel * panel_weights;
+        const float* const next = weights_now + (panel + 1 < panels ? panel_weights : 0);
+        kernels.multiply(transformed, chunk, position, inputs, weights_now, next,
                          products + panel * chunk.product_panel());
       }
     });

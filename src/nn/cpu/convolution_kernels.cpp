@@ -290,10 +290,11 @@ void TransformGradientsOf(const Images& from, const Tiling& tiling, const TileCh
 }
 
 void MultiplyTileInputs(const float* inputs, const TileChunk& chunk, int64_t position,
-                        int64_t count, const float* weights, float* products) {
+                        int64_t count, const float* weights, const float* next, float* products) {
   const float* panel = weights + position * count * kPanel;
   for (int64_t k = 0; k < count; k += kDepth) {
     const Segment part = {k, std::min(kDepth, count - k)};
+    const bool last = k + kDepth >= count;
     Rows rows = {.a = inputs + position * chunk.input_position,
                  .a_stride = chunk.input_tile,
                  .segments = &part,
@@ -301,8 +302,9 @@ void MultiplyTileInputs(const float* inputs, const TileChunk& chunk, int64_t pos
                  .b = panel,
                  .c = products + position * chunk.product_position,
                  .c_stride = kPanel,
-                 .accumulate = k > 0};
-    MultiplyRows(chunk.count, rows);
+                 .accumulate = k > 0,
+                 .next = last ? next + position * count * kPanel : panel + part.count * kPanel};
+    MultiplyRows(chunk.count, rows, std::min(kDepth, last ? count : count - k - kDepth) * kPanel);
     panel += part.count * kPanel;
   }
 }

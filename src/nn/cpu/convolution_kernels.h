@@ -98,9 +98,10 @@ struct ConvolutionKernels {
   /// The transpose of it: A dy A^T of the outputs' gradients.
   void (*transform_gradients)(const Images& from, const Tiling& tiling, const TileChunk& chunk,
                               int64_t begin, int64_t end, float* gradients);
-  /// Products of one position and one panel: inputs times weights.
+  /// Products of one position and one panel: inputs times weights. Meanwhile `next`, the weights of
+  /// a panel that will be needed after these, is fetched.
   void (*multiply)(const float* inputs, const TileChunk& chunk, int64_t position, int64_t count,
-                   const float* weights, float* products);
+                   const float* weights, const float* next, float* products);
   /// Gradients of transformed weights of one position and one panel: the transposed inputs times
   /// the gradients, set if `first`, added else.
   void (*multiply_transposed)(const float* inputs, const TileChunk& chunk, int64_t position,
