@@ -9,7 +9,8 @@ namespace efficientad {
 torch::Tensor hard_feature_loss(const torch::Tensor& squared_difference, double q) {
   std::vector<torch::Tensor> chosen;
   for (int64_t i = 0; i < squared_difference.size(0); ++i) {
-    const torch::Tensor flat = squared_difference[i].flatten();
+    // In the order in which channels-last numbers lie, so that they need not be moved.
+    const torch::Tensor flat = squared_difference[i].permute({1, 2, 0}).flatten();
     const torch::Tensor threshold = quantile_of(flat, q);
     chosen.push_back(flat.masked_select(flat.detach() >= threshold));
   }
