@@ -308,10 +308,10 @@ FastConvolutions::~FastConvolutions() { fast_convolutions = before_; }
 torch::Tensor convolve(const torch::Tensor& images, const torch::Tensor& weights,
                        const torch::Tensor& bias, int64_t padding) {
   if (by_winograd(images, weights, padding)) {
-    TORCH_CHECK(images.dim() == 4 && images.size(1) == weights.size(1) &&
-                    bias.numel() == weights.size(0),
-                "images ", images.sizes(), ", weights ", weights.sizes(), " and bias ",
-                bias.sizes(), " do not fit");
+    TORCH_CHECK(
+        images.dim() == 4 && images.size(1) == weights.size(1) && bias.numel() == weights.size(0),
+        "images ", images.sizes(), ", weights ", weights.sizes(), " and bias ", bias.sizes(),
+        " do not fit");
     return WinogradConvolution::apply(images, weights, bias, padding);
   }
   return torch::conv2d(images, weights, bias, /*stride=*/1, padding);
