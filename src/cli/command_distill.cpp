@@ -29,6 +29,7 @@ int distill(const Arguments& arguments) {
     progress->update(now.done, stage == "features" ? "" : fmt::format("loss {:.3f}", now.loss));
   });
   progress.reset();
+  if (!result.written) return 0;
   if (common.json) {
     nlohmann::ordered_json json = {
         {"output", options.output},

@@ -10,7 +10,24 @@ void ChannelStatistics::add(const torch::Tensor& features) {
   const int64_t added = rows.size(1);
   const torch::Tensor rows64 = rows.to(torch::kFloat64);
   const torch::Tensor mean = rows64.mean(/*dim=*/1);
-  const torch::Tensor squares = (rows64 - mean.unsqueeze(1)).square().sum(/*dim=*/1);
+  merge(added, mean, (rows64 - mean.unsqueeze(1)).square().sum(/*dim=*/1));
+}
+
+torch::Tensor ChannelStatistics::state() const {
+  TORCH_CHECK(count_ > 0, "statistics of nothing");
+  return torch::cat(
+      {torch::full({1}, static_cast<double>(count_), torch::kFloat64), mean_, squares_});
+}
+
+void ChannelStatistics::merge(const torch::Tensor& state) {
+  const int64_t channels = (state.numel() - 1) / 2;
+  const auto count = static_cast<int64_t>(state[0].item<double>());
+  if (count > 0)
+    merge(count, state.narrow(0, 1, channels), state.narrow(0, 1 + channels, channels));
+}
+
+void ChannelStatistics::merge(int64_t added, const torch::Tensor& mean,
+                              const torch::Tensor& squares) {
   if (count_ == 0) {
     count_ = added;
     mean_ = mean;

@@ -27,6 +27,7 @@
 #include "efficientad/nn/statistics.h"
 #include "efficientad/train/feature_cache.h"
 #include "efficientad/train/optimizer.h"
+#include "efficientad/train/ranks.h"
 
 namespace efficientad {
 
@@ -220,6 +221,27 @@ void initialize(Pdn& pdn, const torch::Tensor& batch, uint64_t seed) {
   convs.back()->bias.zero_();
 }
 
+/// Statistics of what all processes added.
+ChannelStatistics merged(const ChannelStatistics& own, Ranks& ranks) {
+  const torch::Tensor states = torch::zeros({ranks.size(), 1 + 2 * kChannels}, torch::kFloat64);
+  if (own.count() > 0) states[ranks.rank()].copy_(own.state());
+  ranks.sum({states});
+  ChannelStatistics all;
+  for (int64_t i = 0; i < ranks.size(); ++i) all.merge(states[i]);
+  return all;
+}
+
+/// The uint8 items of all processes, one after another.
+torch::Tensor gathered(const torch::Tensor& own, Ranks& ranks) {
+  if (ranks.alone()) return own;
+  std::vector<int64_t> sizes = own.sizes().vec();
+  sizes.insert(sizes.begin(), ranks.size());
+  const torch::Tensor all = torch::zeros(sizes);
+  all[ranks.rank()].copy_(own);
+  ranks.sum({all});
+  return all.flatten(0, 1).to(torch::kUInt8);
+}
+
 std::string hash_of_file(const fs::path& path) {
   const std::string bytes = read_file(path);
   return hex64(hash64(bytes.data(), bytes.size()));
@@ -238,7 +260,7 @@ DistillResult distill(const DistillOptions& options,
   const torch::Device device = select_device(options.device);
   const std::string precision = resolve_precision(options.precision, device);
   const fs::path output = options.output;
-  const fs::path cache_folder = options.cache.empty() ? output.string() + ".cache" : options.cache;
+  fs::path cache_folder = options.cache.empty() ? output.string() + ".cache" : options.cache;
   const fs::path checkpoint_path = output.string() + ".checkpoint";
   const fs::path log_path = output.string() + ".log.csv";
   require(options.resume || options.overwrite || !fs::exists(output),
@@ -257,6 +279,14 @@ DistillResult distill(const DistillOptions& options,
   }
   if (output.has_parent_path()) make_folder(output.parent_path());
 
+  // Every process has its share of the training images and of each batch; the first also has the
+  // held-out images, and is the only one that writes.
+  Ranks ranks;
+  if (!ranks.alone()) {
+    cache_folder /= fmt::format("rank_{}_of_{}", ranks.rank(), ranks.size());
+    spdlog::info("process {} of {}", ranks.rank(), ranks.size());
+  }
+
   std::vector<fs::path> files;
   for (const auto& folder : options.images) {
     const auto found = list_images(folder, /*recursive=*/true);
@@ -271,6 +301,21 @@ DistillResult distill(const DistillOptions& options,
   require(count > options.held_out, "{} images are too few with {} of them held out", count,
           options.held_out);
   const int64_t train_count = count - options.held_out;
+  const int64_t whole_batch = options.batch_size * ranks.size();
+  require(ranks.alone() || train_count >= whole_batch,
+          "{} images to train on are too few for {} processes with batches of {}", train_count,
+          ranks.size(), options.batch_size);
+  // Of this process, by their places in its cache.
+  std::vector<int64_t> own;
+  for (int64_t i = ranks.rank(); i < train_count; i += ranks.size()) own.push_back(i);
+  if (ranks.first()) {
+    for (int64_t i = train_count; i < count; ++i) own.push_back(i);
+  }
+  const auto own_count = static_cast<int64_t>(own.size());
+  const auto place = [&](int64_t index) {
+    return index < train_count ? index / ranks.size()
+                               : own_count - options.held_out + index - train_count;
+  };
 
   // Every decision about a picture depends on its index alone.
   const auto picture = [&](int64_t index) {
@@ -291,19 +336,20 @@ DistillResult distill(const DistillOptions& options,
                     precision + (options.flip ? "\nflip" : "\n") +
                     std::to_string(options.grey_probability) + "\n" + join(options.taps) + "\n";
   for (const auto& file : options.backbone) key += hash_of_file(file) + "\n";
-  for (const auto& file : files) key += file.string() + "\n";
+  for (const int64_t index : own) key += files[static_cast<size_t>(index)].string() + "\n";
   FeatureCache cache(cache_folder, key, kDistillSide, kGrid, kChannels);
   std::map<std::string, std::string> provenance;
   {
     torch::NoGradGuard no_grad;
     Target target(options, device, precision);
     provenance = target.provenance();
-    if (cache.size() < count) {
+    if (cache.size() < own_count) {
       target.prepare(picture, std::min(count, kImagesForStatistics));
-      Prefetcher<Picture> pictures(cache.size(), count, picture);
+      Prefetcher<Picture> pictures(cache.size(), own_count,
+                                   [&](int64_t i) { return picture(own[static_cast<size_t>(i)]); });
       while (auto item = pictures.next()) {
         cache.append(item->small_u8, target(*item));
-        progress({"features", cache.size(), count, 0});
+        if (ranks.first()) progress({"features", cache.size(), own_count, 0});
         stop_if_interrupted("interrupted; the features so far are kept, run it again to go on");
       }
     }
@@ -313,9 +359,13 @@ DistillResult distill(const DistillOptions& options,
   ChannelStatistics statistics;
   const int64_t stride = std::max<int64_t>(1, train_count / kImagesForTargetStatistics);
   for (int64_t i = 0; i < train_count; i += stride) {
-    statistics.add(
-        cache.target(i, 0, 0, kGrid, kGrid).to(torch::kFloat32).permute({2, 0, 1}).unsqueeze(0));
+    if (i % ranks.size() != ranks.rank()) continue;
+    statistics.add(cache.target(place(i), 0, 0, kGrid, kGrid)
+                       .to(torch::kFloat32)
+                       .permute({2, 0, 1})
+                       .unsqueeze(0));
   }
+  if (!ranks.alone()) statistics = merged(statistics, ranks);
   const torch::Tensor target_mean = statistics.mean().to(device);
   const torch::Tensor target_std = statistics.std().to(device);
 
@@ -325,20 +375,25 @@ DistillResult distill(const DistillOptions& options,
     torch::Tensor images;
     torch::Tensor targets;
   };
+  // Item k of a whole batch is one of the images whose number is k more than a multiple of the
+  // whole batch's size (any, if there are fewer images): so the batch is the same however many
+  // processes share it.
   const auto make_batch = [&](int64_t step) {
-    Rng rng(seed, kCrops, static_cast<uint64_t>(step));
     std::vector<torch::Tensor> images;
     std::vector<torch::Tensor> targets;
-    for (int64_t i = 0; i < options.batch_size; ++i) {
-      const int64_t index = rng.below(train_count);
+    for (int64_t k = ranks.rank(); k < whole_batch; k += ranks.size()) {
+      Rng rng(seed, kCrops, static_cast<uint64_t>(step * whole_batch + k));
+      const int64_t choices = (train_count - k + whole_batch - 1) / whole_batch;
+      const int64_t index = train_count >= whole_batch ? k + whole_batch * rng.below(choices)
+                                                       : rng.below(train_count);
       const int64_t y = rng.below((kDistillSide - crop) / 4 + 1);
       const int64_t x = rng.below((kDistillSide - crop) / 4 + 1);
-      torch::Tensor image = cache.image(index, 4 * y, 4 * x, crop, crop);
+      torch::Tensor image = cache.image(place(index), 4 * y, 4 * x, crop, crop);
       if (options.exposure_jitter > 1) {
         image = jitter_exposure(image, options.exposure_jitter, rng);
       }
       images.push_back(image);
-      targets.push_back(cache.target(index, y, x, crop_grid, crop_grid));
+      targets.push_back(cache.target(place(index), y, x, crop_grid, crop_grid));
     }
     return Batch{torch::stack(images).permute({0, 3, 1, 2}),
                  torch::stack(targets).permute({0, 3, 1, 2})};
@@ -353,7 +408,7 @@ DistillResult distill(const DistillOptions& options,
 
   Pdn pdn(PdnOptions{options.model_size, kChannels, /*padding=*/false});
   pdn->to(device);
-  initialize(pdn, on_device(make_batch(0).images), seed);
+  initialize(pdn, on_device(gathered(make_batch(0).images, ranks)), seed);
   for (auto& parameter : pdn->parameters()) {
     if (parameter.dim() == 4) {
       parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
@@ -370,6 +425,7 @@ DistillResult distill(const DistillOptions& options,
 
   nlohmann::ordered_json resolved = options_to_json(options);
   resolved["precision"] = precision;
+  if (!ranks.alone()) resolved["processes"] = ranks.size();
   for (const char* volatile_option : {"output", "cache", "keep_cache", "resume", "overwrite",
                                       "device", "threads", "checkpoint_minutes"}) {
     resolved.erase(volatile_option);
@@ -448,8 +504,25 @@ DistillResult distill(const DistillOptions& options,
           torch::mse_loss(prediction.to(torch::kFloat32), normalized(batch->targets));
       optimizer.zero_grad();
       loss.backward();
+      // What all processes agree on: gradients, the loss, and whether one of them is to stop.
+      torch::Tensor shared =
+          torch::tensor({loss.item<float>(), interrupt_requested() ? 1.0f : 0.0f});
+      if (!ranks.alone()) {
+        std::vector<torch::Tensor> sums = {shared};
+        for (auto& [name, parameter] : parameters) sums.push_back(parameter.mutable_grad());
+        try {
+          ranks.sum(sums);
+        } catch (const Error& error) {
+          // By all that are left: the first may be the one that is gone.
+          save_checkpoint(step);
+          throw Error(fmt::format("{}; {} holds the first {} steps: start all again with --resume",
+                                  error.what(), checkpoint_path.string(), step));
+        }
+        const auto share = 1 / static_cast<double>(ranks.size());
+        for (auto& sum : sums) sum.mul_(share);
+      }
       optimizer.step();
-      const auto value = loss.item<double>();
+      const auto value = shared[0].item<double>();
       require(std::isfinite(value), "the loss is no number at step {}; try a smaller learning rate",
               step + 1);
       loss_sum += value;
@@ -461,10 +534,10 @@ DistillResult distill(const DistillOptions& options,
         loss_sum = 0;
         loss_count = 0;
       }
-      progress({"distill", step + 1, options.steps, value});
-      const bool stop = interrupt_requested();
+      if (ranks.first()) progress({"distill", step + 1, options.steps, value});
+      const bool stop = ranks.alone() ? interrupt_requested() : shared[1].item<double>() > 0;
       if (stop || seconds_since(last_checkpoint) > 60 * options.checkpoint_minutes) {
-        save_checkpoint(step + 1);
+        if (ranks.first()) save_checkpoint(step + 1);
         last_checkpoint = std::chrono::steady_clock::now();
       }
       if (stop) {
@@ -477,15 +550,20 @@ DistillResult distill(const DistillOptions& options,
   }
 
   DistillResult result;
+  if (!ranks.first()) {
+    if (!options.keep_cache && options.cache.empty()) cache.remove();
+    return result;
+  }
+  result.written = true;
   {
     torch::NoGradGuard no_grad;
     pdn->eval();
     torch::Tensor residual = torch::zeros({kChannels}, torch::kFloat64);
     ChannelStatistics held_out;
     for (int64_t i = train_count; i < count; ++i) {
-      const torch::Tensor image = cache.image(i, 0, 0, kDistillSide, kDistillSide);
+      const torch::Tensor image = cache.image(place(i), 0, 0, kDistillSide, kDistillSide);
       const torch::Tensor wanted =
-          normalized(cache.target(i, 0, 0, kGrid, kGrid).permute({2, 0, 1}).unsqueeze(0));
+          normalized(cache.target(place(i), 0, 0, kGrid, kGrid).permute({2, 0, 1}).unsqueeze(0));
       const torch::Tensor made = pdn->forward(on_device(image.permute({2, 0, 1}).unsqueeze(0)));
       residual += (made - wanted).square().mean({0, 2, 3}).to(torch::kCPU, torch::kFloat64);
       held_out.add(wanted.cpu());

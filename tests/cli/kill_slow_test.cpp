@@ -1,4 +1,3 @@
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <torch/torch.h>
@@ -6,9 +5,7 @@
 
 #include <algorithm>
 #include <csignal>
-#include <fstream>
 #include <random>
-#include <sstream>
 #include <thread>
 
 #include "cli/program.h"
@@ -18,24 +15,6 @@ namespace efficientad {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Starts the program without a shell between, so that it can be killed.
-pid_t start(const std::string& arguments) {
-  std::vector<std::string> words = {EFFICIENTAD_PROGRAM};
-  std::istringstream text(arguments);
-  for (std::string word; text >> word;) words.push_back(word);
-  std::vector<char*> pointers;
-  for (auto& word : words) pointers.push_back(word.data());
-  pointers.push_back(nullptr);
-  const pid_t child = fork();
-  if (child == 0) {
-    const int nowhere = open("/dev/null", O_RDWR);
-    for (int i = 0; i < 3; ++i) dup2(nowhere, i);
-    execv(pointers[0], pointers.data());
-    _exit(127);
-  }
-  return child;
-}
 
 int64_t rows_of(const fs::path& log) {
   const std::string text = read_text(log);
@@ -62,7 +41,8 @@ TEST(Kill, ATrainingThatIsKilledAgainAndAgainEndsWithTheSameWeights) {
   for (int kill_number = 0; kill_number < kKills; ++kill_number) {
     const bool resume = kill_number > 0;
     const int64_t before = rows_of(log);
-    const pid_t child = start(arguments("parts") + (resume ? " --resume" : ""));
+    const pid_t child =
+        start_program(EFFICIENTAD_PROGRAM, arguments("parts") + (resume ? " --resume" : ""));
     ASSERT_GT(child, 0);
     // Some are killed before they did anything, most after a step or two.
     if (random() % 4 > 0) {

@@ -13,6 +13,11 @@ class ChannelStatistics {
   /// Adds [N, C, h, w].
   void add(const torch::Tensor& features);
 
+  /// What another one of as many channels was given, as it tells by state().
+  void merge(const torch::Tensor& state);
+  /// float64 [1 + 2 C]: count, means, sums of squared deviations.
+  torch::Tensor state() const;
+
   /// float32 [1, C, 1, 1].
   torch::Tensor mean() const;
   /// float32 [1, C, 1, 1]; at least 1e-6, so that a dead channel does not divide by zero.
@@ -20,6 +25,8 @@ class ChannelStatistics {
   int64_t count() const { return count_; }
 
  private:
+  void merge(int64_t count, const torch::Tensor& mean, const torch::Tensor& squares);
+
   int64_t count_ = 0;
   torch::Tensor mean_;
   torch::Tensor squares_;

@@ -150,6 +150,8 @@ struct DistillProgress {
 
 /// What came of it.
 struct DistillResult {
+  /// False where another process of the job wrote the teacher; the rest is then empty.
+  bool written = false;
   Teacher teacher;
   /// 1 - residual / variance of the normalised target on held-out images, mean over channels; the
   /// halves of the channels (finer and coarser tap) apart.
@@ -159,7 +161,9 @@ struct DistillResult {
 };
 
 /// Distils a teacher (paper, section 3.1) and writes `options.output`. Features are computed once
-/// and kept in the cache folder; the network trains on random crops aligned with them. Throws
+/// and kept in the cache folder; the network trains on random crops aligned with them. Several
+/// processes (see Ranks) share the images and a batch of batch_size each; all must see the same
+/// files, and give what one process with the whole batch would give but for rounding. Throws
 /// Error for bad input, Interrupted (after saving a checkpoint) when the user asks to stop.
 DistillResult distill(const DistillOptions& options,
                       const std::function<void(const DistillProgress&)>& progress);

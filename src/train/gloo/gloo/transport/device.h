@@ -1,0 +1,8 @@
+// A part of the declarations of gloo's header of this name; see ranks.cpp.
+#pragma once
+
+namespace gloo::transport {
+
+class Device;
+
+}  // namespace gloo::transport

@@ -1,0 +1,105 @@
+#include "efficientad/train/ranks.h"
+
+// Of gloo, which LibTorch is built with but does not bring the headers of, its header names types
+// by pointer only: those are declared in src/train/gloo.
+#define USE_C10D_GLOO
+#include <torch/torch.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <chrono>
+#include <cstdlib>
+#include <string>
+
+#include "efficientad/core/error.h"
+
+namespace efficientad {
+
+namespace {
+
+constexpr auto kPatience = std::chrono::minutes(30);
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+/// A whole number of the environment; -1 if it is not set.
+int64_t number(const char* name) {
+  const std::string text = variable(name);
+  if (text.empty()) return -1;
+  constexpr size_t kMostDigits = 9;
+  require(text.size() <= kMostDigits && text.find_first_not_of("0123456789") == std::string::npos,
+          "the environment variable {} is \"{}\", but should be a whole number", name, text);
+  return std::stoll(text);
+}
+
+}  // namespace
+
+struct Ranks::Impl {
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
+};
+
+Ranks::Ranks() {
+  int64_t size = number("WORLD_SIZE");
+  int64_t rank = number("RANK");
+  const std::string address = variable("MASTER_ADDR");
+  for (const auto& [rank_name, size_name] : {std::pair{"SLURM_PROCID", "SLURM_NTASKS"},
+                                             {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}}) {
+    if (size >= 0 || rank >= 0 || address.empty()) break;
+    rank = number(rank_name);
+    size = number(size_name);
+  }
+  if (size < 0 && rank < 0) return;
+  require(size >= 1 && rank >= 0 && rank < size,
+          "RANK is {} and WORLD_SIZE is {}: both are needed, RANK from 0 to WORLD_SIZE - 1", rank,
+          size);
+  if (size == 1) return;
+  const int64_t port = number("MASTER_PORT");
+  constexpr int64_t kMostPort = 65535;
+  require(!address.empty() && port > 0 && port <= kMostPort,
+          "WORLD_SIZE is {}, but MASTER_ADDR and MASTER_PORT do not say where the processes meet",
+          size);
+  rank_ = rank;
+  size_ = size;
+  try {
+    c10d::TCPStoreOptions options;
+    options.port = static_cast<uint16_t>(port);
+    options.isServer = rank == 0 && variable("TORCHELASTIC_USE_AGENT_STORE") != "True";
+    options.numWorkers = static_cast<size_t>(size);
+    options.timeout = kPatience;
+    const auto store = c10::make_intrusive<c10d::PrefixStore>(
+        "efficientad_" + variable("TORCHELASTIC_RESTART_COUNT"),
+        c10::make_intrusive<c10d::TCPStore>(address, options));
+    impl_ = std::make_unique<Impl>();
+    impl_->group = c10::make_intrusive<c10d::ProcessGroupGloo>(
+        store, static_cast<int>(rank), static_cast<int>(size),
+        c10d::ProcessGroupGloo::Options::create_default(kPatience));
+  } catch (const std::exception& error) {
+    throw Error(fmt::format("the {} processes did not meet at {}:{} ({})", size, address, port,
+                            message_of(error)));
+  }
+}
+
+Ranks::~Ranks() = default;
+
+void Ranks::sum(const std::vector<torch::Tensor>& tensors) {
+  if (alone()) return;
+  const torch::NoGradGuard no_grad;
+  std::vector<torch::Tensor> flat;
+  for (const auto& tensor : tensors) flat.push_back(tensor.detach().to(torch::kCPU).flatten());
+  std::vector<torch::Tensor> all = {torch::cat(flat)};
+  try {
+    impl_->group->allreduce(all)->wait();
+  } catch (const std::exception& error) {
+    throw Error("another process of this job is gone (" + message_of(error) + ")");
+  }
+  int64_t begin = 0;
+  for (auto tensor : tensors) {
+    tensor.detach().copy_(all[0].narrow(0, begin, tensor.numel()).view(tensor.sizes()));
+    begin += tensor.numel();
+  }
+}
+
+}  // namespace efficientad
