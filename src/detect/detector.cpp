@@ -2,7 +2,9 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "efficientad/core/error.h"
 #include "efficientad/engine/cpu_engine.h"
@@ -54,7 +56,17 @@ DetectorMaps Detector::all_maps(const torch::Tensor& images) const {
               "a detector for images of ", bundle_.image_hw[0], "x", bundle_.image_hw[1],
               " was given ", images.scalar_type(), " ", images.sizes());
   const torch::NoGradGuard no_grad;
-  const RawMaps raw = engine_->maps(network_input(images, bundle_.equalize_exposure));
+  // The CPU engine takes the images of a batch one after another. Prepared one by one too, each is
+  // still in the cache then.
+  const bool one_by_one = dynamic_cast<const CpuEngine*>(engine_.get()) != nullptr;
+  std::vector<torch::Tensor> st;
+  std::vector<torch::Tensor> ae;
+  for (const auto& part : images.split(one_by_one ? 1 : std::max<int64_t>(1, images.size(0)))) {
+    const RawMaps maps = engine_->maps(network_input(part, bundle_.equalize_exposure));
+    st.push_back(maps.st);
+    ae.push_back(maps.ae);
+  }
+  const RawMaps raw = {.st = torch::cat(st), .ae = torch::cat(ae)};
   const MapQuantiles& q = bundle_.quantiles;
   const auto finished = [&](const torch::Tensor& map) {
     return (bundle_.padding ? map : add_map_border(map)).to(torch::kCPU);
