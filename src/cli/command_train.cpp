@@ -12,6 +12,7 @@
 #include "efficientad/core/log.h"
 #include "efficientad/core/progress.h"
 #include "efficientad/data/dataset.h"
+#include "efficientad/train/ranks.h"
 #include "efficientad/train/trainer.h"
 
 namespace efficientad::cli {
@@ -159,6 +160,9 @@ int train(const Arguments& arguments) {
   check_train_options(options);
   const bool all = options.category == "all" && !fs::exists(fs::path(options.data) / "all");
   require_usage(all || options.shard.empty(), "shard is for category all");
+  require_usage(!all || !Ranks::of_several(),
+                "several processes can share the training of one category; to spread category all "
+                "over them, start each alone (without RANK and WORLD_SIZE) with its --shard");
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   const Teacher teacher = find_teacher(options);
@@ -167,6 +171,7 @@ int train(const Arguments& arguments) {
   if (all) return train_all(options, teacher, device, common.json);
 
   const TrainResult result = train_one(options, teacher, device);
+  if (result.model.empty()) return 0;
   if (common.json) {
     fmt::print("{}\n", dump_json(to_json(result)));
   } else {

@@ -5,19 +5,8 @@
 
 namespace efficientad {
 
-namespace {
-
-uint64_t splitmix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
-
-}  // namespace
-
 uint64_t mix64(uint64_t seed, uint64_t stream, uint64_t index) {
-  return splitmix(splitmix(splitmix(seed) ^ stream) ^ index);
+  return splitmix64(splitmix64(splitmix64(seed) ^ stream) ^ index);
 }
 
 Rng::Rng(uint64_t seed, uint64_t stream, uint64_t index) : engine_(mix64(seed, stream, index)) {}

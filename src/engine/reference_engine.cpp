@@ -12,13 +12,15 @@ torch::Tensor normalize_teacher(const torch::Tensor& teacher, const torch::Tenso
 }
 
 torch::Tensor run_autoencoder(Autoencoder& autoencoder, const std::string& autoencoder_input,
-                              bool padding, const torch::Tensor& images) {
+                              bool padding, const torch::Tensor& images,
+                              const std::vector<uint64_t>& dropout_seeds) {
   TORCH_CHECK(autoencoder_input == "fixed" || autoencoder_input == "full",
               "no autoencoder input called ", autoencoder_input);
   const std::array<int64_t, 2> output_hw = {pdn_output_side(images.size(2), padding),
                                             pdn_output_side(images.size(3), padding)};
   return autoencoder->forward(
-      autoencoder_input == "fixed" ? autoencoder_input_fixed(images) : images, output_hw);
+      autoencoder_input == "fixed" ? autoencoder_input_fixed(images) : images, output_hw,
+      dropout_seeds);
 }
 
 RawMaps raw_maps(const NetworkOutputs& outputs) {

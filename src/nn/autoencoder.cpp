@@ -4,6 +4,7 @@
 
 #include "efficientad/core/error.h"
 #include "efficientad/nn/convolution.h"
+#include "efficientad/nn/dropout.h"
 #include "efficientad/nn/initialization.h"
 
 namespace efficientad {
@@ -59,6 +60,7 @@ DecoderImpl::DecoderImpl(int64_t out_channels) {
 
 torch::Tensor DecoderImpl::forward(torch::Tensor codes, std::array<int64_t, 2> image_hw,
                                    std::array<int64_t, 2> output_hw,
+                                   const std::vector<uint64_t>& dropout_seeds,
                                    const BeforeConvolution& before) {
   const std::array<int64_t, 6> divisors = {64, 32, 16, 8, 4, 2};
   const std::array<int64_t, 6> less = {1, 0, 1, 0, 1, 1};
@@ -69,7 +71,10 @@ torch::Tensor DecoderImpl::forward(torch::Tensor codes, std::array<int64_t, 2> i
                         {image_hw[0] / divisors[i] - less[i], image_hw[1] / divisors[i] - less[i]},
                         /*antialias=*/false);
     x = torch::relu(run_layer(convs_[i], x, before));
-    x = torch::dropout(x, kDropout, is_training());
+    if (!is_training()) continue;
+    std::vector<uint64_t> seeds;
+    for (const uint64_t seed : dropout_seeds) seeds.push_back(mix64(seed, /*stream=*/0, i));
+    x = dropout(x, kDropout, seeds);
   }
   x = resize_bilinear(x, output_hw, /*antialias=*/false);
   x = torch::relu(run_layer(convs_[6], x, before));
@@ -81,8 +86,9 @@ AutoencoderImpl::AutoencoderImpl(int64_t out_channels)
       decoder_(register_module("decoder", Decoder(out_channels))) {}
 
 torch::Tensor AutoencoderImpl::forward(const torch::Tensor& images,
-                                       std::array<int64_t, 2> output_hw) {
-  return run(images, output_hw, {});
+                                       std::array<int64_t, 2> output_hw,
+                                       const std::vector<uint64_t>& dropout_seeds) {
+  return run(images, output_hw, dropout_seeds, {});
 }
 
 void AutoencoderImpl::initialize(const torch::Tensor& images, std::array<int64_t, 2> output_hw,
@@ -91,7 +97,7 @@ void AutoencoderImpl::initialize(const torch::Tensor& images, std::array<int64_t
   const bool training = is_training();
   eval();  // Without dropout.
   torch::nn::Conv2dImpl* last = nullptr;
-  run(images, output_hw, [&](torch::nn::Conv2dImpl& conv, const torch::Tensor& x) {
+  run(images, output_hw, {}, [&](torch::nn::Conv2dImpl& conv, const torch::Tensor& x) {
     initialize_unit_variance(conv, rng, [&] { return conv.forward(x); });
     last = &conv;
   });
@@ -101,13 +107,15 @@ void AutoencoderImpl::initialize(const torch::Tensor& images, std::array<int64_t
 }
 
 torch::Tensor AutoencoderImpl::run(const torch::Tensor& images, std::array<int64_t, 2> output_hw,
+                                   const std::vector<uint64_t>& dropout_seeds,
                                    const BeforeConvolution& before) {
   const std::array<int64_t, 2> image_hw = {images.size(2), images.size(3)};
   require(image_hw[0] >= kAutoencoderSide && image_hw[1] >= kAutoencoderSide,
           "the autoencoder needs images of at least {0}x{0} px, but was given {1}x{2}; use "
           "autoencoder_input \"fixed\"",
           kAutoencoderSide, image_hw[0], image_hw[1]);
-  return decoder_->forward(encoder_->forward(images, before), image_hw, output_hw, before);
+  return decoder_->forward(encoder_->forward(images, before), image_hw, output_hw, dropout_seeds,
+                           before);
 }
 
 torch::Tensor autoencoder_input_fixed(const torch::Tensor& images) {

@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kFormat = "efficientad-checkpoint";
-constexpr const char* kVersion = "2";
+constexpr const char* kVersion = "3";
 
 /// Prefix of a group's tensors in the file, and where they go.
 using Group = std::pair<const char*, std::map<std::string, torch::Tensor> Checkpoint::*>;
@@ -99,7 +99,7 @@ nlohmann::ordered_json result_options(const TrainOptions& options) {
   // Data, teacher and penalty images are known by what they are, not by where they are.
   for (const char* name :
        {"data", "output", "teacher", "shard", "penalty_images", "device", "threads", "workers",
-        "cache_mb", "checkpoint_minutes", "resume", "overwrite"}) {
+        "cache_mb", "checkpoint_minutes", "snapshot_steps", "resume", "overwrite"}) {
     json.erase(name);
   }
   return json;

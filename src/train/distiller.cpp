@@ -221,16 +221,6 @@ void initialize(Pdn& pdn, const torch::Tensor& batch, uint64_t seed) {
   convs.back()->bias.zero_();
 }
 
-/// Statistics of what all processes added.
-ChannelStatistics merged(const ChannelStatistics& own, Ranks& ranks) {
-  const torch::Tensor states = torch::zeros({ranks.size(), 1 + 2 * kChannels}, torch::kFloat64);
-  if (own.count() > 0) states[ranks.rank()].copy_(own.state());
-  ranks.sum({states});
-  ChannelStatistics all;
-  for (int64_t i = 0; i < ranks.size(); ++i) all.merge(states[i]);
-  return all;
-}
-
 /// The uint8 items of all processes, one after another.
 torch::Tensor gathered(const torch::Tensor& own, Ranks& ranks) {
   if (ranks.alone()) return own;
@@ -365,7 +355,7 @@ DistillResult distill(const DistillOptions& options,
                        .permute({2, 0, 1})
                        .unsqueeze(0));
   }
-  if (!ranks.alone()) statistics = merged(statistics, ranks);
+  statistics = merged(statistics, kChannels, ranks);
   const torch::Tensor target_mean = statistics.mean().to(device);
   const torch::Tensor target_std = statistics.std().to(device);
 

@@ -35,27 +35,35 @@ int64_t number(const char* name) {
   return std::stoll(text);
 }
 
+/// This process's number and how many there are; both -1 if the environment says nothing.
+std::pair<int64_t, int64_t> rank_and_size() {
+  int64_t size = number("WORLD_SIZE");
+  int64_t rank = number("RANK");
+  for (const auto& [rank_name, size_name] : {std::pair{"SLURM_PROCID", "SLURM_NTASKS"},
+                                             {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}}) {
+    if (size >= 0 || rank >= 0 || variable("MASTER_ADDR").empty()) break;
+    rank = number(rank_name);
+    size = number(size_name);
+  }
+  if (size < 0 && rank < 0) return {-1, -1};
+  require(size >= 1 && rank >= 0 && rank < size,
+          "RANK is {} and WORLD_SIZE is {}: both are needed, RANK from 0 to WORLD_SIZE - 1", rank,
+          size);
+  return {rank, size};
+}
+
 }  // namespace
 
 struct Ranks::Impl {
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
 };
 
+bool Ranks::of_several() { return rank_and_size().second > 1; }
+
 Ranks::Ranks() {
-  int64_t size = number("WORLD_SIZE");
-  int64_t rank = number("RANK");
+  const auto [rank, size] = rank_and_size();
+  if (size <= 1) return;
   const std::string address = variable("MASTER_ADDR");
-  for (const auto& [rank_name, size_name] : {std::pair{"SLURM_PROCID", "SLURM_NTASKS"},
-                                             {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}}) {
-    if (size >= 0 || rank >= 0 || address.empty()) break;
-    rank = number(rank_name);
-    size = number(size_name);
-  }
-  if (size < 0 && rank < 0) return;
-  require(size >= 1 && rank >= 0 && rank < size,
-          "RANK is {} and WORLD_SIZE is {}: both are needed, RANK from 0 to WORLD_SIZE - 1", rank,
-          size);
-  if (size == 1) return;
   const int64_t port = number("MASTER_PORT");
   constexpr int64_t kMostPort = 65535;
   require(!address.empty() && port > 0 && port <= kMostPort,
@@ -100,6 +108,16 @@ void Ranks::sum(const std::vector<torch::Tensor>& tensors) {
     tensor.detach().copy_(all[0].narrow(0, begin, tensor.numel()).view(tensor.sizes()));
     begin += tensor.numel();
   }
+}
+
+ChannelStatistics merged(const ChannelStatistics& own, int64_t channels, Ranks& ranks) {
+  if (ranks.alone()) return own;
+  const torch::Tensor states = torch::zeros({ranks.size(), 1 + 2 * channels}, torch::kFloat64);
+  if (own.count() > 0) states[ranks.rank()].copy_(own.state());
+  ranks.sum({states});
+  ChannelStatistics all;
+  for (int64_t i = 0; i < ranks.size(); ++i) all.merge(states[i]);
+  return all;
 }
 
 }  // namespace efficientad

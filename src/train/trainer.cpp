@@ -27,6 +27,7 @@
 #include "efficientad/nn/statistics.h"
 #include "efficientad/train/checkpoint.h"
 #include "efficientad/train/optimizer.h"
+#include "efficientad/train/ranks.h"
 #include "efficientad/train/teacher_outputs.h"
 #include "efficientad/train/training_images.h"
 #include "efficientad/train/training_step.h"
@@ -41,6 +42,8 @@ namespace {
 constexpr uint64_t kInitialWeights = 1;
 constexpr uint64_t kDropout = 2;
 constexpr uint64_t kAutoencoderWeights = 3;
+
+constexpr int64_t kLossTerms = 4;
 
 constexpr const char* kLogHeader =
     "step,seconds,loss_hard,loss_penalty,loss_ae,loss_stae,learning_rate\n";
@@ -107,11 +110,11 @@ std::string log_up_to(const fs::path& path, int64_t steps) {
   return kept;
 }
 
-/// One training run.
+/// One training run, or one process's part of it: the first of several writes all files.
 class Run {
  public:
   Run(const TrainOptions& options, const Teacher& teacher, torch::Device device,
-      const std::function<void(const TrainProgress&)>& progress)
+      const std::function<void(const TrainProgress&)>& progress, Ranks& ranks)
       : options_(options),
         device_(device),
         progress_(progress),
@@ -119,16 +122,19 @@ class Run {
         output_(options.output),
         dataset_(open_dataset(options.dataset, options.data, options.category,
                               {.normal_dir = options.normal_dir}, DatasetPart::kTraining)),
-        teacher_metadata_(teacher.metadata) {
+        teacher_metadata_(teacher.metadata),
+        ranks_(ranks) {
     const bool has_own_validation = !dataset_.validation.empty();
     split_validation(dataset_, options.validation_fraction, options.seed);
     validation_source_ =
         has_own_validation ? "the data set's own" : "split off the training images";
-    images_ = std::make_unique<TrainingImages>(options, paths_of(dataset_.train));
+    images_ = std::make_unique<TrainingImages>(options, paths_of(dataset_.train), ranks.rank(),
+                                               ranks.size());
     inputs_ = {{"the teacher's weights", hash_of_weights(*teacher.network)},
                {"the training set", describe_images(dataset_.train)},
                {"the validation set", describe_images(dataset_.validation)},
-               {"the set of penalty images", images_->penalty_description()}};
+               {"the set of penalty images", images_->penalty_description()},
+               {"the number of processes", std::to_string(ranks.size())}};
     make_networks(teacher);
     teacher_outputs_ = std::make_unique<TeacherOutputs>(
         networks_.teacher, device, precision_, options.image_hw(), options.equalize_exposure,
@@ -143,13 +149,16 @@ class Run {
       start_averages();
       restore();
     } else {
-      if (options_.overwrite) put_aside();
-      write_file(log_path(), kLogHeader);
+      if (ranks_.first()) {
+        if (options_.overwrite) put_aside();
+        write_file(log_path(), kLogHeader);
+      }
       measure_teacher();
       if (options_.autoencoder_init == "lsuv") initialize_autoencoder();
       start_averages();
     }
     train();
+    if (!ranks_.first()) return {};
     TrainResult result = finish();
     fs::remove_all(replaced_path());
     return result;
@@ -165,11 +174,12 @@ class Run {
   /// did not get done stay, and its own go.
   void put_aside() const {
     const bool kept = fs::exists(replaced_path());
-    for (const char* name : {"model.safetensors", "options.json", "train_log.csv",
-                             "checkpoint.safetensors", "checkpoint_previous.safetensors"}) {
+    for (const char* name :
+         {"model.safetensors", "options.json", "train_log.csv", "checkpoint.safetensors",
+          "checkpoint_previous.safetensors", "snapshots"}) {
       if (!fs::exists(output_ / name)) continue;
       if (kept) {
-        fs::remove(output_ / name);
+        fs::remove_all(output_ / name);
         continue;
       }
       make_folder(replaced_path());
@@ -241,20 +251,28 @@ class Run {
                                       .precision = precision_});
   }
 
+  void report(const TrainProgress& now) const {
+    if (ranks_.first()) progress_(now);
+  }
+
   /// Mean and deviation of the teacher's channels over all training images.
   void measure_teacher() {
     const torch::NoGradGuard no_grad;
     ChannelStatistics statistics;
     Prefetcher<torch::Tensor> images(
-        0, images_->size(), [this](int64_t i) { return images_->train_image(i); },
+        0, (images_->size() - ranks_.rank() + ranks_.size() - 1) / ranks_.size(),
+        [this](int64_t i) { return images_->train_image(ranks_.rank() + i * ranks_.size()); },
         static_cast<int>(options_.workers));
-    for (int64_t done = 1; const auto image = images.next(); ++done) {
-      statistics.add(teacher_outputs_->whole(done - 1, *image).to(torch::kFloat32));
-      progress_({.stage = "statistics", .done = done, .total = images_->size()});
+    for (int64_t i = ranks_.rank(); const auto image = images.next(); i += ranks_.size()) {
+      statistics.add(teacher_outputs_->whole(i, *image).to(torch::kFloat32));
+      report({.stage = "statistics",
+              .done = std::min(i + ranks_.size(), images_->size()),
+              .total = images_->size()});
       if (interrupt_requested()) {
         throw Interrupted("interrupted before the first training step; nothing to go on from");
       }
     }
+    statistics = merged(statistics, networks_.teacher->options().out_channels, ranks_);
     networks_.teacher_mean = statistics.mean();
     networks_.teacher_std = statistics.std();
   }
@@ -333,7 +351,7 @@ class Run {
     seconds_before_ = checkpoint.seconds;
     require(step_ >= 1 && step_ <= options_.steps, "{}: its step {} is not one of {}",
             checkpoint_path().string(), step_, options_.steps);
-    write_file(log_path(), log_up_to(log_path(), step_));
+    if (ranks_.first()) write_file(log_path(), log_up_to(log_path(), step_));
   }
 
   void save() {
@@ -361,7 +379,8 @@ class Run {
   double seconds() const { return seconds_before_ + seconds_since(start_); }
 
   void train() {
-    std::ofstream log(log_path(), std::ios::app);
+    std::ofstream log;
+    if (ranks_.first()) log.open(log_path(), std::ios::app);
     start_ = last_save_ = Clock::now();
     Prefetcher<TrainingImages::Drawn> batches(
         step_, options_.steps, [this](int64_t step) { return images_->draw(step); },
@@ -369,8 +388,14 @@ class Run {
     while (const auto drawn = batches.next()) {
       const double factor =
           learning_rate_factor(options_.schedule, options_.warmup_fraction, step_, options_.steps);
-      const LossValues losses = train_step(*drawn, factor);
+      const StepReport step = train_step(*drawn, factor);
       ++step_;
+      if (!ranks_.first()) {
+        if (step.interrupted)
+          throw Interrupted("interrupted; the first process writes the checkpoint");
+        continue;
+      }
+      const LossValues& losses = step.losses;
       const double rate = factor * (options_.optimizer == "muon" ? options_.muon_learning_rate
                                                                  : options_.learning_rate);
       log << fmt::format("{},{:.2f},{:.6g},{:.6g},{:.6g},{:.6g},{:.6g}\n", step_, seconds(),
@@ -378,18 +403,20 @@ class Run {
                          losses.student_autoencoder, rate)
           << std::flush;
       require(log.good(), "{}: cannot be written (is the disk full?)", log_path().string());
-      progress_({.stage = "train",
-                 .done = step_,
-                 .total = options_.steps,
-                 .losses = losses,
-                 .learning_rate = rate,
-                 .seconds = seconds()});
+      report({.stage = "train",
+              .done = step_,
+              .total = options_.steps,
+              .losses = losses,
+              .learning_rate = rate,
+              .seconds = seconds()});
       constexpr double kSecondsPerMinute = 60;
-      const bool interrupted = interrupt_requested();
-      if (interrupted || step_ == options_.steps ||
+      const bool interrupted = ranks_.alone() ? interrupt_requested() : step.interrupted;
+      const bool snapshot = options_.snapshot_steps > 0 && step_ % options_.snapshot_steps == 0;
+      if (interrupted || snapshot || step_ == options_.steps ||
           seconds_since(last_save_) >= kSecondsPerMinute * options_.checkpoint_minutes) {
         save();
       }
+      if (snapshot && !interrupted) write_snapshot();
       if (interrupted) {
         throw Interrupted(
             fmt::format("interrupted after step {} of {}; {} is written: the same command with "
@@ -400,9 +427,16 @@ class Run {
     seconds_before_ = seconds();
   }
 
-  LossValues train_step(const TrainingImages::Drawn& drawn, double factor) {
-    torch::manual_seed(
-        mix64(static_cast<uint64_t>(options_.seed), kDropout, static_cast<uint64_t>(step_)));
+  /// What a step tells: its losses, and whether the user wants it to be the last one for now.
+  struct StepReport {
+    LossValues losses;
+    bool interrupted;
+  };
+
+  StepReport train_step(const TrainingImages::Drawn& drawn, double factor) {
+    // Of dropout on a GPU.
+    torch::manual_seed(mix64(static_cast<uint64_t>(options_.seed), kDropout,
+                             static_cast<uint64_t>(step_ * ranks_.size() + ranks_.rank())));
     TrainBatch batch = images_->prepare(drawn, step_, device_);
     batch.teacher = teacher_outputs_->of_crops(drawn.indices, drawn.images, batch);
     if (batch.plain.defined()) {
@@ -415,24 +449,55 @@ class Run {
     }
     const Losses losses = (options_.plain_step ? plain_training_losses : training_losses)(
         networks_, batch, options_.hard_quantile, precision_, options_.student_guides_autoencoder);
-    const LossValues values = {.hard = losses.hard.item<double>(),
-                               .penalty = losses.penalty.item<double>(),
-                               .autoencoder = losses.autoencoder.item<double>(),
-                               .student_autoencoder = losses.student_autoencoder.item<double>()};
+    optimizer_->zero_grad();
+    (losses.hard + options_.penalty_weight * losses.penalty + losses.autoencoder +
+     losses.student_autoencoder)
+        .backward();
+    const auto [values, interrupted] = agree(losses);
     require(
         std::isfinite(values.hard + values.penalty + values.autoencoder +
                       values.student_autoencoder),
         "the loss is not finite at step {} (hard {}, penalty {}, autoencoder {}, "
         "student-autoencoder {}): try a lower learning rate, warmup_fraction, or precision fp32",
         step_ + 1, values.hard, values.penalty, values.autoencoder, values.student_autoencoder);
-    optimizer_->zero_grad();
-    (losses.hard + options_.penalty_weight * losses.penalty + losses.autoencoder +
-     losses.student_autoencoder)
-        .backward();
     optimizer_->set_learning_rate_factor(factor);
     optimizer_->step();
     update_averages();
-    return values;
+    return {values, interrupted};
+  }
+
+  /// The losses, and by side effect the gradients, averaged over all processes; each has a batch of
+  /// the same size. Interrupted is all if one is.
+  StepReport agree(const Losses& losses) {
+    std::vector<torch::Tensor> sums = {
+        torch::stack({losses.hard, losses.penalty, losses.autoencoder, losses.student_autoencoder,
+                      torch::full({}, interrupt_requested() ? 1 : 0, losses.hard.options())})
+            .detach()
+            .to(torch::kCPU, torch::kFloat64)};
+    if (!ranks_.alone()) {
+      sums[0] = sums[0].to(torch::kFloat32);
+      for (auto& [name, parameter] : parameters_) sums.push_back(parameter.mutable_grad());
+      try {
+        ranks_.sum(sums);
+      } catch (const Error& error) {
+        // By all that are left: the first may be the one that is gone.
+        const bool worth_it = step_ > 0;
+        if (worth_it) save();
+        throw Error(fmt::format("{}; {}", error.what(),
+                                worth_it ? fmt::format("{} holds the first {} steps: start all "
+                                                       "again with --resume",
+                                                       checkpoint_path().string(), step_)
+                                         : "start all again"));
+      }
+      for (auto& sum : sums) sum.div_(static_cast<double>(ranks_.size()));
+      sums[0] = sums[0].to(torch::kFloat64);
+    }
+    const double* shared = sums[0].const_data_ptr<double>();
+    return {.losses = {.hard = shared[0],
+                       .penalty = shared[1],
+                       .autoencoder = shared[2],
+                       .student_autoencoder = shared[3]},
+            .interrupted = shared[kLossTerms] > 0};
   }
 
   void update_averages() {
@@ -446,19 +511,52 @@ class Run {
     }
   }
 
-  /// Calibrates on validation images and writes the model.
-  TrainResult finish() {
-    if (!averages_.empty()) {
-      const torch::NoGradGuard no_grad;
-      for (size_t i = 0; i < averages_.size(); ++i) {
-        parameters_[i].second.copy_(averages_[i].second);
-      }
+  /// Exchanges the weights and their averages, if those are to be saved.
+  void swap_averages() {
+    const torch::NoGradGuard no_grad;
+    for (size_t i = 0; i < averages_.size(); ++i) {
+      const torch::Tensor weights = parameters_[i].second.detach().clone();
+      parameters_[i].second.copy_(averages_[i].second);
+      averages_[i].second.copy_(weights);
     }
+  }
+
+  /// The model as it is now, beside the others of the run. Its time does not count as training.
+  void write_snapshot() {
+    const Clock::time_point begin = Clock::now();
+    swap_averages();
+    make_folder(output_ / "snapshots");
+    save_bundle(output_ / "snapshots" / fmt::format("step_{}.safetensors", step_),
+                calibrated_bundle(/*show=*/false));
+    swap_averages();
+    networks_.student->train();
+    networks_.autoencoder->train();
+    start_ += Clock::now() - begin;
+  }
+
+  TrainResult finish() {
+    swap_averages();
     teacher_outputs_.reset();
+    const ModelBundle bundle = calibrated_bundle(/*show=*/true);
+    TrainOptions resolved = options_;
+    resolved.resume = false;
+    resolved.overwrite = false;
+    write_json(output_ / "options.json", options_to_json(resolved));
+    TrainResult result{.model = output_ / "model.safetensors",
+                       .train_images = static_cast<int64_t>(dataset_.train.size()),
+                       .validation_images = static_cast<int64_t>(dataset_.validation.size()),
+                       .threshold = bundle.threshold,
+                       .seconds = seconds_before_};
+    save_bundle(result.model, bundle);
+    return result;
+  }
+
+  /// The networks as they are now, calibrated on the validation images; in eval mode.
+  ModelBundle calibrated_bundle(bool show) {
     for (const auto& [name, parameter] : parameters_) {
       require(torch::isfinite(parameter).all().item<bool>(),
-              "{} is not finite after the last step: try a lower learning rate, or precision fp32",
-              name);
+              "{} is not finite after step {}: try a lower learning rate, or precision fp32", name,
+              step_);
     }
     ModelBundle bundle;
     bundle.model_size = options_.model_size;
@@ -489,7 +587,7 @@ class Run {
     calibrate(
         bundle, device_,
         [&] {
-          if (done > 0) progress_({.stage = "calibrate", .done = done, .total = count});
+          if (show && done > 0) report({.stage = "calibrate", .done = done, .total = count});
           if (interrupt_requested()) {
             throw Interrupted(
                 "interrupted while calibrating; the same command with --resume goes on");
@@ -500,18 +598,7 @@ class Run {
         options_.quantile_a, options_.quantile_b);
     require(std::isfinite(bundle.threshold + bundle.quantiles.q_b_st + bundle.quantiles.q_b_ae),
             "the maps of the validation images are not finite: try a lower learning rate");
-
-    TrainOptions resolved = options_;
-    resolved.resume = false;
-    resolved.overwrite = false;
-    write_json(output_ / "options.json", options_to_json(resolved));
-    TrainResult result{.model = output_ / "model.safetensors",
-                       .train_images = static_cast<int64_t>(dataset_.train.size()),
-                       .validation_images = count,
-                       .threshold = bundle.threshold,
-                       .seconds = seconds_before_};
-    save_bundle(result.model, bundle);
-    return result;
+    return bundle;
   }
 
   std::map<std::string, std::string> provenance() const {
@@ -547,6 +634,7 @@ class Run {
   NamedTensors parameters_;
   NamedTensors averages_;
   std::unique_ptr<Optimizer> optimizer_;
+  Ranks& ranks_;
   int64_t step_ = 0;
   double seconds_before_ = 0;
   Clock::time_point start_;
@@ -610,10 +698,16 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
               output.string(), name);
     }
   }
-  Run run(now, teacher, device, progress);
-  make_folder(output);
-  const FolderLock lock(output, "another training is writing to it");
-  remove_leftovers(output);
+  // Only now: when the processes have met, the first begins to write.
+  Ranks ranks;
+  if (!ranks.alone()) spdlog::info("process {} of {}", ranks.rank(), ranks.size());
+  Run run(now, teacher, device, progress, ranks);
+  std::optional<FolderLock> lock;
+  if (ranks.first()) {
+    make_folder(output);
+    lock.emplace(output, "another training is writing to it");
+    remove_leftovers(output);
+  }
   return run.run();
 }
 

@@ -27,6 +27,7 @@ constexpr uint64_t kJitter = 102;
 constexpr uint64_t kPenalty = 103;
 constexpr uint64_t kCrop = 104;
 constexpr uint64_t kDeadLeaves = 105;
+constexpr uint64_t kDropout = 106;
 
 /// Different procedural penalty images: enough that none is seen often, few enough to be kept.
 constexpr int64_t kDeadLeavesImages = 1000;
@@ -68,10 +69,13 @@ torch::Tensor read_resized(const fs::path& path, std::array<int64_t, 2> size_hw)
   return resize_pil_bilinear(read_image(path), size_hw);
 }
 
-TrainingImages::TrainingImages(const TrainOptions& options, std::vector<fs::path> train_images)
+TrainingImages::TrainingImages(const TrainOptions& options, std::vector<fs::path> train_images,
+                               int64_t process, int64_t processes)
     : options_(options),
       image_hw_(options.image_hw()),
       train_images_(std::move(train_images)),
+      process_(process),
+      processes_(processes),
       cache_(options.cache_mb << 20) {
   if (!options.penalty) return;
   if (options.penalty_images.empty()) {
@@ -132,7 +136,7 @@ TrainingImages::Drawn TrainingImages::draw(int64_t step) {
   const auto seed = static_cast<uint64_t>(options_.seed);
   Drawn drawn;
   for (int64_t i = 0; i < options_.batch_size; ++i) {
-    const int64_t item = step * options_.batch_size + i;
+    const int64_t item = number_of(step, i);
     std::vector<int64_t> order(train_images_.size());
     for (size_t k = 0; k < order.size(); ++k) order[k] = static_cast<int64_t>(k);
     Rng(seed, kOrder, static_cast<uint64_t>(item / size())).shuffle(order);
@@ -156,8 +160,9 @@ TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Devi
   std::vector<torch::Tensor> jittered;
   std::vector<torch::Tensor> penalty;
   std::vector<torch::Tensor> plain;
+  std::vector<uint64_t> plain_seeds;
   for (size_t i = 0; i < drawn.images.size(); ++i) {
-    const auto item = static_cast<uint64_t>(step * options_.batch_size + static_cast<int64_t>(i));
+    const auto item = static_cast<uint64_t>(number_of(step, static_cast<int64_t>(i)));
     Rng crop_rng(seed, kCrop, item);
     const auto corner = [&]() -> std::array<int64_t, 2> {
       const int64_t y = draw_corner(crop_rng, height, crop_height);
@@ -171,7 +176,10 @@ TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Devi
     batch.corners.push_back(corner());
     images.push_back(crop(image, batch.corners.back()));
     const auto left = static_cast<int64_t>(drawn.images.size() - i);
-    if (left <= options_.autoencoder_plain_batch_size) plain.push_back(image);
+    if (left <= options_.autoencoder_plain_batch_size) {
+      plain.push_back(image);
+      plain_seeds.push_back(mix64(seed, kDropout, 2 * item + 1));
+    }
     if (i < drawn.penalty.size()) {
       const bool grey = Rng(seed, kPenalty, 2 * item + 1).chance(options_.penalty_grey);
       const torch::Tensor other = to_float_chw(drawn.penalty[i]);
@@ -192,7 +200,9 @@ TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Devi
         jittered.push_back(adjust_saturation(image, factor));
     }
     batch.jittered_corners.push_back(corner());
+    batch.dropout_seeds.push_back(mix64(seed, kDropout, 2 * item));
   }
+  batch.dropout_seeds.insert(batch.dropout_seeds.end(), plain_seeds.begin(), plain_seeds.end());
   const auto finish = [&](const std::vector<torch::Tensor>& parts) {
     return imagenet_normalize(torch::stack(parts).to(device))
         .contiguous(torch::MemoryFormat::ChannelsLast);

@@ -113,7 +113,7 @@ Losses losses_of(const DetectorNetworks& networks, const TrainBatch& batch, doub
     outputs = outputs_of(nets, batch);
     outputs.autoencoder =
         run_autoencoder(nets.autoencoder, nets.autoencoder_input, nets.student->options().padding,
-                        with_plain(batch.jittered, batch.plain));
+                        with_plain(batch.jittered, batch.plain), batch.dropout_seeds);
   }
   const auto normalized = [&](const torch::Tensor& teacher) {
     return normalize_teacher(teacher.to(torch::kFloat32), nets.teacher_mean, nets.teacher_std);

@@ -195,6 +195,29 @@ TEST_F(TrainerTest, UnitVarianceInitialisationBeginsAtTheMeanOfTheTeacher) {
   EXPECT_GT(largest_of_last_layer("uniform", "uniform"), 10 * options_.learning_rate);
 }
 
+TEST_F(TrainerTest, SnapshotsAreModelsOfTheWayThereAndChangeNothing) {
+  options_.ema_decay = 0.9;
+  train(options_);
+  TrainOptions options = options_to("snapshots");
+  options.snapshot_steps = 2;
+  train(options);
+  EXPECT_EQ(bytes("snapshots"), bytes("first"));
+  EXPECT_EQ(std::count(stages_.begin(), stages_.end(), "calibrate"), 2 * 2);
+  const fs::path folder = dir_.path / "snapshots" / "snapshots";
+  // The last one is the model.
+  EXPECT_EQ(read_file(folder / "step_4.safetensors"), bytes("first"));
+  const ModelBundle half = load_bundle(folder / "step_2.safetensors");
+  const ModelBundle whole = load_bundle(folder / "step_4.safetensors");
+  EXPECT_GT(half.threshold, 0);
+  EXPECT_FALSE(torch::equal(half.student->parameters()[0], whole.student->parameters()[0]));
+  EXPECT_FALSE(fs::exists(folder / "step_1.safetensors"));
+  // Another run moves them away with the rest.
+  options.overwrite = true;
+  options.snapshot_steps = 0;
+  train(options);
+  EXPECT_FALSE(fs::exists(folder));
+}
+
 TEST_F(TrainerTest, LogIsCutToTheCheckpoint) {
   EXPECT_ERROR(train(options_, 2), Interrupted, "--resume");
   const fs::path log = dir_.path / "first" / "train_log.csv";

@@ -39,7 +39,15 @@ class Rng {
   std::mt19937_64 engine_;
 };
 
-/// Well-mixed 64 bits of three numbers (splitmix64 finaliser).
+/// Well-mixed 64 bits of one number (splitmix64).
+constexpr uint64_t splitmix64(uint64_t x) {
+  x += 0x9e3779b97f4a7c15ULL;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+/// The same of three numbers.
 uint64_t mix64(uint64_t seed, uint64_t stream, uint64_t index);
 
 }  // namespace efficientad

@@ -29,9 +29,11 @@ torch::Tensor normalize_teacher(const torch::Tensor& teacher, const torch::Tenso
                                 const torch::Tensor& std);
 
 /// The autoencoder's output on the PDN's grid for whole `images` [N, 3, H, W]
-/// (ImageNet-normalised): [N, C, h, w] with h = pdn_output_side(H, padding).
+/// (ImageNet-normalised): [N, C, h, w] with h = pdn_output_side(H, padding). `dropout_seeds`: for
+/// training, as Autoencoder takes them.
 torch::Tensor run_autoencoder(Autoencoder& autoencoder, const std::string& autoencoder_input,
-                              bool padding, const torch::Tensor& images);
+                              bool padding, const torch::Tensor& images,
+                              const std::vector<uint64_t>& dropout_seeds = {});
 
 /// What the three networks say of some images: float32 [N, C or 2C, h, w].
 struct NetworkOutputs {

@@ -35,7 +35,9 @@ class DecoderImpl : public torch::nn::Module {
  public:
   explicit DecoderImpl(int64_t out_channels);
   torch::Tensor forward(torch::Tensor codes, std::array<int64_t, 2> image_hw,
-                        std::array<int64_t, 2> output_hw, const BeforeConvolution& before = {});
+                        std::array<int64_t, 2> output_hw,
+                        const std::vector<uint64_t>& dropout_seeds = {},
+                        const BeforeConvolution& before = {});
 
  private:
   std::vector<torch::nn::Conv2d> convs_;
@@ -48,8 +50,10 @@ class AutoencoderImpl : public torch::nn::Module {
   explicit AutoencoderImpl(int64_t out_channels = 384);
 
   /// float32 [N, 3, H, W], ImageNet-normalised, H and W at least 256, to [N, out_channels, h, w]
-  /// with `output_hw` = {h, w}. Dropout is active in training mode.
-  torch::Tensor forward(const torch::Tensor& images, std::array<int64_t, 2> output_hw);
+  /// with `output_hw` = {h, w}. Dropout is active in training mode; `dropout_seeds`: one an image,
+  /// as dropout() takes them.
+  torch::Tensor forward(const torch::Tensor& images, std::array<int64_t, 2> output_hw,
+                        const std::vector<uint64_t>& dropout_seeds = {});
 
   /// New weights: each layer for unit variance on `images`, which are as forward()'s (see
   /// initialize_unit_variance()); the last layer's are 0, so that training begins at the mean of
@@ -59,7 +63,7 @@ class AutoencoderImpl : public torch::nn::Module {
 
  private:
   torch::Tensor run(const torch::Tensor& images, std::array<int64_t, 2> output_hw,
-                    const BeforeConvolution& before);
+                    const std::vector<uint64_t>& dropout_seeds, const BeforeConvolution& before);
 
   Encoder encoder_;
   Decoder decoder_;

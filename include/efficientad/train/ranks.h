@@ -6,6 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include "efficientad/nn/statistics.h"
+
 namespace efficientad {
 
 /// The processes of one job, which a launcher (torchrun, Slurm, mpirun) started and numbered; they
@@ -19,6 +21,8 @@ class Ranks {
   /// alone. Waits until all are there. Throws Error if the environment makes no sense or some do
   /// not come.
   Ranks();
+  /// Whether the environment names more than one process. Throws Error as Ranks().
+  static bool of_several();
   ~Ranks();
   Ranks(const Ranks&) = delete;
   Ranks& operator=(const Ranks&) = delete;
@@ -39,5 +43,8 @@ class Ranks {
   int64_t rank_ = 0;
   int64_t size_ = 1;
 };
+
+/// Statistics of `channels` channels over what all processes added.
+ChannelStatistics merged(const ChannelStatistics& own, int64_t channels, Ranks& ranks);
 
 }  // namespace efficientad

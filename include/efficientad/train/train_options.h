@@ -58,6 +58,7 @@ struct TrainOptions {
   int64_t cache_mb = 512;
   int64_t teacher_cache_mb = 1536;
   double checkpoint_minutes = 5;
+  int64_t snapshot_steps = 0;
   bool resume = false;
   bool overwrite = false;
 
@@ -259,6 +260,11 @@ struct TrainOptions {
     visitor(
         "checkpoint_minutes", checkpoint_minutes,
         OptionInfo{.help = "minutes from checkpoint to checkpoint", .minimum = 0, .maximum = 1e6});
+    visitor("snapshot_steps", snapshot_steps,
+            OptionInfo{.help = "also write a model, calibrated like the last one, after every so "
+                               "many steps: output/snapshots/step_N.safetensors; 0: none",
+                       .minimum = 0,
+                       .maximum = 1e9});
     visitor("resume", resume, OptionInfo{.help = "go on from the checkpoint in output"});
     visitor("overwrite", overwrite,
             OptionInfo{.help = "begin anew although output holds a model or a checkpoint"});

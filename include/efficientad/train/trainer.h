@@ -33,7 +33,9 @@ struct TrainProgress {
   double seconds = 0;
 };
 
+/// What came of it.
 struct TrainResult {
+  /// Empty, and so is the rest, where another process of the job wrote the model.
   std::filesystem::path model;
   int64_t train_images = 0;
   int64_t validation_images = 0;
@@ -45,6 +47,9 @@ struct TrainResult {
 /// model.safetensors, options.json, train_log.csv (one row a step) and checkpoint.safetensors,
 /// which is made every checkpoint_minutes, when the user interrupts, and after the last step; the
 /// one before it stays as checkpoint_previous.safetensors, for the case that the last is damaged.
+/// With snapshot_steps also snapshots/step_N.safetensors, models of the way there.
+/// Several processes (see Ranks) share a step, a batch of batch_size images each, and give what one
+/// with batches of all their sizes would give but for rounding; all must see the same files.
 /// A run that is to resume, but was stopped before its first checkpoint, begins anew.
 /// `teacher` is a float32 network of the options' size and padding. `progress` is called after each
 /// image or step. One seed gives one model, to the byte, on one machine's CPU, whether or not the

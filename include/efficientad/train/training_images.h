@@ -34,11 +34,15 @@ class ImageCache {
 
 /// Draws the images of each training step. Every random decision depends on seed and step alone:
 /// training images in a new random order each epoch, the jitter, the penalty image and whether it
-/// is grey, the crops.
+/// is grey, the crops, the autoencoder's dropout. Several processes may share out a step: of all
+/// their images, each has every so manieth, so that together they have those of one process with
+/// batches of all their sizes.
 class TrainingImages {
  public:
-  /// Lists the penalty images; throws Error if their folder has none.
-  TrainingImages(const TrainOptions& options, std::vector<std::filesystem::path> train_images);
+  /// For process `process` of `processes`. Lists the penalty images; throws Error if their folder
+  /// has none.
+  TrainingImages(const TrainOptions& options, std::vector<std::filesystem::path> train_images,
+                 int64_t process = 0, int64_t processes = 1);
 
   /// What background threads make of a step: 8-bit images.
   struct Drawn {
@@ -69,10 +73,16 @@ class TrainingImages {
   torch::Tensor read_penalty_image(int64_t index, std::array<int64_t, 2> size_hw);
   /// How many of a step's images a loss term takes, if its option says `wanted`.
   int64_t part_of_batch(int64_t wanted) const;
+  /// The number of image i of this process's batch among all images of all steps.
+  int64_t number_of(int64_t step, int64_t i) const {
+    return (step * options_.batch_size + i) * processes_ + process_;
+  }
 
   TrainOptions options_;
   std::array<int64_t, 2> image_hw_;
   std::vector<std::filesystem::path> train_images_;
+  int64_t process_;
+  int64_t processes_;
   std::vector<std::filesystem::path> penalty_images_;
   int64_t penalty_count_ = 0;
   std::string penalty_description_ = "none";

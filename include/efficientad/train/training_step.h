@@ -33,6 +33,8 @@ struct TrainBatch {
   torch::Tensor plain{};
   /// What the teacher gives for `plain`, as `teacher`: [B, C, h, w].
   torch::Tensor teacher_plain{};
+  /// For the autoencoder's dropout, A + B; empty: from LibTorch's generator.
+  std::vector<uint64_t> dropout_seeds{};
 };
 
 /// The loss terms of a step (paper, section 3.2 and 3.3), unweighted, float32 whatever the
