@@ -59,6 +59,21 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
     INTERFACE_LINK_LIBRARIES LibTorch::c10
     # libtorch_cpu of the CUDA wheel names libcudart and libcupti in its own run path.
     INTERFACE_LINK_OPTIONS "LINKER:--allow-shlib-undefined")
+  find_library(LibTorch_CUDA_LIBRARY torch_cuda HINTS ${_libtorch_hints} PATH_SUFFIXES lib
+               NO_DEFAULT_PATH)
+  find_library(LibTorch_C10_CUDA_LIBRARY c10_cuda HINTS ${_libtorch_hints} PATH_SUFFIXES lib
+               NO_DEFAULT_PATH)
+  mark_as_advanced(LibTorch_CUDA_LIBRARY LibTorch_C10_CUDA_LIBRARY)
+  # Only for a library that is opened where there is a GPU.
+  if(LibTorch_CUDA_LIBRARY AND LibTorch_C10_CUDA_LIBRARY)
+    add_library(LibTorch::c10_cuda SHARED IMPORTED)
+    set_target_properties(LibTorch::c10_cuda PROPERTIES
+      IMPORTED_LOCATION ${LibTorch_C10_CUDA_LIBRARY})
+    add_library(LibTorch::cuda SHARED IMPORTED)
+    set_target_properties(LibTorch::cuda PROPERTIES
+      IMPORTED_LOCATION ${LibTorch_CUDA_LIBRARY}
+      INTERFACE_LINK_LIBRARIES "LibTorch::c10_cuda;LibTorch::LibTorch")
+  endif()
   get_filename_component(LibTorch_LIBRARY_DIR ${LibTorch_CPU_LIBRARY} DIRECTORY)
 endif()
 mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_CPU_LIBRARY LibTorch_C10_LIBRARY)

@@ -17,4 +17,17 @@ torch::Tensor hard_feature_loss(const torch::Tensor& squared_difference, double 
   return torch::cat(chosen).mean();
 }
 
+torch::Tensor hard_feature_loss_unsynchronised(const torch::Tensor& squared_difference, double q) {
+  const torch::Tensor flat = squared_difference.flatten(1);
+  const torch::Tensor values = flat.detach();
+  const QuantilePosition position = quantile_position(flat.size(1), q);
+  const auto largest =
+      std::get<0>(torch::topk(values, flat.size(1) - position.lower, /*dim=*/1, /*largest=*/true));
+  const auto order = [&](int64_t place) { return largest.narrow(1, flat.size(1) - 1 - place, 1); };
+  const torch::Tensor threshold =
+      torch::lerp(order(position.lower), order(position.upper), position.weight);
+  const torch::Tensor chosen = (values >= threshold).to(flat.scalar_type());
+  return (flat * chosen).sum() / chosen.sum();
+}
+
 }  // namespace efficientad

@@ -9,16 +9,7 @@
 
 namespace efficientad {
 
-namespace {
-
-/// Positions of the two order statistics around (n - 1) q and the weight of the upper one.
-struct Position {
-  int64_t lower;
-  int64_t upper;
-  double weight;
-};
-
-Position position_of(int64_t count, double q) {
+QuantilePosition quantile_position(int64_t count, double q) {
   TORCH_CHECK(q >= 0 && q <= 1, "quantile: q is ", q);
   require(count > 0, "a quantile of no values was asked for");
   const double exact = static_cast<double>(count - 1) * q;
@@ -26,12 +17,10 @@ Position position_of(int64_t count, double q) {
   return {lower, std::min(lower + 1, count - 1), exact - std::floor(exact)};
 }
 
-}  // namespace
-
 torch::Tensor quantile_of(const torch::Tensor& values, double q) {
   const torch::Tensor flat = values.detach().flatten();
   const int64_t count = flat.numel();
-  const Position position = position_of(count, q);
+  const QuantilePosition position = quantile_position(count, q);
   require(!torch::isnan(flat).any().item<bool>(), "a quantile of values with NaN was asked for");
   torch::Tensor lower;
   torch::Tensor upper;
@@ -50,7 +39,7 @@ torch::Tensor quantile_of(const torch::Tensor& values, double q) {
 }
 
 double quantile_of(std::vector<float>& values, double q) {
-  const Position position = position_of(static_cast<int64_t>(values.size()), q);
+  const QuantilePosition position = quantile_position(static_cast<int64_t>(values.size()), q);
   for (const float value : values) {
     require(!std::isnan(value), "a quantile of values with NaN was asked for");
   }

@@ -12,6 +12,10 @@ namespace efficientad {
 
 namespace {
 
+// The paper's, which are LibTorch's defaults.
+constexpr double kAdamBeta1 = 0.9;
+constexpr double kAdamBeta2 = 0.999;
+constexpr double kAdamEpsilon = 1e-8;
 constexpr double kMuonMomentum = 0.95;
 constexpr int kNewtonSchulzSteps = 5;
 
@@ -25,68 +29,69 @@ struct Optimizer::Impl {
     torch::Tensor parameter;
     double learning_rate;
     torch::Tensor momentum;
+    bool used = false;
+  };
+  struct Adam {
+    std::string name;
+    torch::Tensor parameter;
+    /// Moving averages of the gradient and of its square.
+    torch::Tensor average;
+    torch::Tensor square;
+    /// float32 [], as LibTorch's fused step takes it: how many were done.
+    torch::Tensor steps;
   };
 
   OptimizerOptions options;
   std::vector<std::pair<std::string, torch::Tensor>> parameters;
-  std::vector<std::pair<std::string, torch::Tensor>> adam_parameters;
-  std::unique_ptr<torch::optim::Adam> adam;
+  std::vector<Adam> adam;
   std::vector<Muon> muon;
   double factor = 1;
+  /// If recordable: Adam's step size and the factor of Muon's, where the parameters are.
+  torch::Tensor adam_rate;
+  torch::Tensor muon_factor;
 
-  torch::optim::AdamParamState* adam_state(const torch::Tensor& parameter) const {
-    const auto found = adam->state().find(parameter.unsafeGetTensorImpl());
-    return found == adam->state().end()
-               ? nullptr
-               : static_cast<torch::optim::AdamParamState*>(found->second.get());
-  }
+  void adam_step() const;
+  void muon_step();
 };
 
-Optimizer::Optimizer(std::vector<std::pair<std::string, torch::Tensor>> parameters,
-                     const OptimizerOptions& options)
-    : impl_(std::make_unique<Impl>()) {
-  TORCH_CHECK(options.kind == "adam" || options.kind == "muon", "no optimizer ", options.kind);
-  impl_->options = options;
-  impl_->parameters = std::move(parameters);
-  const bool with_muon = options.kind == "muon";
-  std::vector<torch::Tensor> for_adam;
-  for (const auto& [name, parameter] : impl_->parameters) {
-    const auto group =
-        std::find_if(options.muon.begin(), options.muon.end(),
-                     [&name](const MuonGroup& muon) { return name.starts_with(muon.prefix); });
-    if (with_muon && is_convolution(parameter) && group != options.muon.end()) {
-      impl_->muon.push_back({name, parameter, group->learning_rate, {}});
-    } else {
-      impl_->adam_parameters.emplace_back(name, parameter);
-      for_adam.push_back(parameter);
-    }
+void Optimizer::Impl::adam_step() const {
+  std::vector<torch::Tensor> values;
+  std::vector<torch::Tensor> gradients;
+  std::vector<torch::Tensor> averages;
+  std::vector<torch::Tensor> squares;
+  std::vector<torch::Tensor> steps;
+  for (const auto& one : adam) {
+    const torch::Tensor& gradient = one.parameter.grad();
+    if (!gradient.defined()) continue;
+    values.push_back(one.parameter);
+    // The fused loop takes all numbers in the order in which they lie in memory.
+    gradients.push_back(gradient.strides() == one.parameter.strides()
+                            ? gradient
+                            : torch::empty_like(one.parameter).copy_(gradient));
+    averages.push_back(one.average);
+    squares.push_back(one.square);
+    steps.push_back(one.steps);
   }
-  impl_->adam = std::make_unique<torch::optim::Adam>(
-      for_adam, torch::optim::AdamOptions(options.learning_rate)
-                    .weight_decay(with_muon ? 0.0 : options.weight_decay));
-}
-
-Optimizer::~Optimizer() = default;
-Optimizer::Optimizer(Optimizer&&) noexcept = default;
-
-void Optimizer::set_learning_rate_factor(double factor) {
-  impl_->factor = factor;
-  for (auto& group : impl_->adam->param_groups()) {
-    group.options().set_lr(impl_->options.learning_rate * factor);
+  if (values.empty()) return;
+  for (auto& count : steps) count.add_(1);
+  const double weight_decay = options.kind == "muon" ? 0.0 : options.weight_decay;
+  const auto run = [&](const auto& rate) {
+    at::_fused_adam_(values, gradients, averages, squares, /*max_exp_avg_sqs=*/{}, steps, rate,
+                     kAdamBeta1, kAdamBeta2, weight_decay, kAdamEpsilon, /*amsgrad=*/false,
+                     /*maximize=*/false);
+  };
+  if (adam_rate.defined()) {
+    run(adam_rate);
+  } else {
+    run(options.learning_rate * factor);
   }
 }
 
-void Optimizer::zero_grad() {
-  for (auto& [name, parameter] : impl_->parameters) parameter.mutable_grad().reset();
-}
-
-void Optimizer::step() {
-  impl_->adam->step();
-  torch::NoGradGuard no_grad;
-  for (auto& [name, parameter, learning_rate, momentum] : impl_->muon) {
+void Optimizer::Impl::muon_step() {
+  for (auto& [name, parameter, learning_rate, momentum, used] : muon) {
     const torch::Tensor& gradient = parameter.grad();
     if (!gradient.defined()) continue;
-    if (!momentum.defined()) momentum = torch::zeros_like(parameter);
+    used = true;
     momentum.lerp_(gradient, 1 - kMuonMomentum);
     const torch::Tensor update =
         gradient.lerp(momentum, kMuonMomentum).reshape({parameter.size(0), -1});
@@ -95,24 +100,76 @@ void Optimizer::step() {
     for (const auto& block : update.split(kMuonRows)) {
       const double shape = std::sqrt(
           std::max(1.0, static_cast<double>(block.size(0)) / static_cast<double>(columns)));
-      directions.push_back(shape * orthogonalize(block, impl_->options.precision));
+      directions.push_back(shape * orthogonalize(block, options.precision));
     }
-    parameter.add_(torch::cat(directions).reshape(parameter.sizes()),
-                   -learning_rate * impl_->factor);
+    const torch::Tensor direction = torch::cat(directions).reshape(parameter.sizes());
+    if (muon_factor.defined()) {
+      parameter.addcmul_(direction, muon_factor, -learning_rate);
+    } else {
+      parameter.add_(direction, -learning_rate * factor);
+    }
   }
+}
+
+Optimizer::Optimizer(std::vector<std::pair<std::string, torch::Tensor>> parameters,
+                     const OptimizerOptions& options)
+    : impl_(std::make_unique<Impl>()) {
+  TORCH_CHECK(options.kind == "adam" || options.kind == "muon", "no optimizer ", options.kind);
+  impl_->options = options;
+  impl_->parameters = std::move(parameters);
+  const bool with_muon = options.kind == "muon";
+  for (const auto& [name, parameter] : impl_->parameters) {
+    const auto group =
+        std::find_if(options.muon.begin(), options.muon.end(),
+                     [&name](const MuonGroup& muon) { return name.starts_with(muon.prefix); });
+    if (with_muon && is_convolution(parameter) && group != options.muon.end()) {
+      impl_->muon.push_back(
+          {name, parameter, group->learning_rate, torch::zeros_like(parameter.detach())});
+    } else {
+      const torch::Tensor values = parameter.detach();
+      impl_->adam.push_back({name, parameter, torch::zeros_like(values), torch::zeros_like(values),
+                             torch::zeros({}, values.options())});
+    }
+  }
+  if (options.recordable) {
+    const auto place = impl_->parameters.front().second.detach().options();
+    impl_->adam_rate = torch::full({}, options.learning_rate, place);
+    impl_->muon_factor = torch::ones({}, place);
+  }
+}
+
+Optimizer::~Optimizer() = default;
+Optimizer::Optimizer(Optimizer&&) noexcept = default;
+
+void Optimizer::set_learning_rate_factor(double factor) {
+  impl_->factor = factor;
+  if (impl_->adam_rate.defined()) {
+    impl_->adam_rate.fill_(impl_->options.learning_rate * factor);
+    impl_->muon_factor.fill_(factor);
+  }
+}
+
+void Optimizer::zero_grad() {
+  for (auto& [name, parameter] : impl_->parameters) parameter.mutable_grad().reset();
+}
+
+void Optimizer::step() {
+  const torch::NoGradGuard no_grad;
+  impl_->adam_step();
+  impl_->muon_step();
 }
 
 std::map<std::string, torch::Tensor> Optimizer::state() const {
   std::map<std::string, torch::Tensor> state;
-  for (const auto& [name, parameter] : impl_->adam_parameters) {
-    const auto* adam = impl_->adam_state(parameter);
-    if (adam == nullptr) continue;
-    state[name + ".exp_avg"] = adam->exp_avg().clone();
-    state[name + ".exp_avg_sq"] = adam->exp_avg_sq().clone();
-    state[name + ".step"] = torch::tensor(adam->step(), torch::kInt64);
+  for (const auto& one : impl_->adam) {
+    const auto steps = one.steps.item<int64_t>();
+    if (steps == 0) continue;
+    state[one.name + ".exp_avg"] = one.average.clone();
+    state[one.name + ".exp_avg_sq"] = one.square.clone();
+    state[one.name + ".step"] = torch::tensor(steps, torch::kInt64);
   }
-  for (const auto& [name, parameter, learning_rate, momentum] : impl_->muon) {
-    if (momentum.defined()) state[name + ".momentum"] = momentum.clone();
+  for (const auto& one : impl_->muon) {
+    if (one.used) state[one.name + ".momentum"] = one.momentum.clone();
   }
   return state;
 }
@@ -127,21 +184,17 @@ void Optimizer::load_state(const std::map<std::string, torch::Tensor>& state,
             "{}: the optimizer's state {} is damaged", where, key);
     return found->second;
   };
-  const auto find_like = [&](const std::string& key, const torch::Tensor& like) {
-    return find(key, like.sizes(), like.scalar_type())
-        .to(like.device())
-        .clone()
-        .contiguous(like.suggest_memory_format());
+  const auto read = [&](const std::string& key, torch::Tensor& to) {
+    to.copy_(find(key, to.sizes(), to.scalar_type()));
   };
-  for (const auto& [name, parameter] : impl_->adam_parameters) {
-    auto adam = std::make_unique<torch::optim::AdamParamState>();
-    adam->exp_avg(find_like(name + ".exp_avg", parameter));
-    adam->exp_avg_sq(find_like(name + ".exp_avg_sq", parameter));
-    adam->step(find(name + ".step", {}, torch::kInt64).item<int64_t>());
-    impl_->adam->state()[parameter.unsafeGetTensorImpl()] = std::move(adam);
+  for (auto& one : impl_->adam) {
+    read(one.name + ".exp_avg", one.average);
+    read(one.name + ".exp_avg_sq", one.square);
+    one.steps.fill_(find(one.name + ".step", {}, torch::kInt64).item<int64_t>());
   }
-  for (auto& [name, parameter, learning_rate, momentum] : impl_->muon) {
-    momentum = find_like(name + ".momentum", parameter);
+  for (auto& one : impl_->muon) {
+    read(one.name + ".momentum", one.momentum);
+    one.used = true;
   }
 }
 

@@ -23,7 +23,8 @@ TeacherOutputs::TeacherOutputs(Pdn teacher, torch::Device device, std::string pr
     : teacher_(std::move(teacher)),
       device_(device),
       precision_(std::move(precision)),
-      equalize_exposure_(equalize_exposure) {
+      equalize_exposure_(equalize_exposure),
+      images_(images) {
   const PdnOptions& options = teacher_->options();
   const int64_t positions =
       pdn_output_side(image_hw[0], options.padding) * pdn_output_side(image_hw[1], options.padding);
@@ -49,6 +50,16 @@ torch::Tensor TeacherOutputs::whole(int64_t index, const torch::Tensor& image) {
     outputs_[static_cast<size_t>(index)] = output.contiguous(torch::MemoryFormat::ChannelsLast);
   }
   return output;
+}
+
+torch::Tensor TeacherOutputs::all(const std::function<torch::Tensor(int64_t)>& image) {
+  if (kept() < images_) return {};
+  for (int64_t i = 0; i < images_; ++i) {
+    if (!outputs_[static_cast<size_t>(i)].defined()) whole(i, image(i));
+  }
+  const torch::Tensor outputs = torch::cat(outputs_);
+  outputs_.clear();
+  return outputs;
 }
 
 torch::Tensor TeacherOutputs::of_crops(const std::vector<int64_t>& indices,

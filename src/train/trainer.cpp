@@ -16,6 +16,7 @@
 #include "efficientad/core/interrupt.h"
 #include "efficientad/core/precision.h"
 #include "efficientad/core/random.h"
+#include "efficientad/core/recorder.h"
 #include "efficientad/core/version.h"
 #include "efficientad/data/dataset.h"
 #include "efficientad/data/image.h"
@@ -26,6 +27,7 @@
 #include "efficientad/nn/imagenet.h"
 #include "efficientad/nn/statistics.h"
 #include "efficientad/train/checkpoint.h"
+#include "efficientad/train/device_images.h"
 #include "efficientad/train/optimizer.h"
 #include "efficientad/train/ranks.h"
 #include "efficientad/train/teacher_outputs.h"
@@ -119,6 +121,8 @@ class Run {
         device_(device),
         progress_(progress),
         precision_(resolve_precision(options.precision, device)),
+        device_step_(options.device_step == "auto" ? device.is_cuda() && !options.plain_step
+                                                   : options.device_step == "on"),
         output_(options.output),
         dataset_(open_dataset(options.dataset, options.data, options.category,
                               {.normal_dir = options.normal_dir}, DatasetPart::kTraining)),
@@ -138,8 +142,7 @@ class Run {
     make_networks(teacher);
     teacher_outputs_ = std::make_unique<TeacherOutputs>(
         networks_.teacher, device, precision_, options.image_hw(), options.equalize_exposure,
-        images_->size(),
-        device.is_cpu() && !options.plain_step ? options.teacher_cache_mb << 20 : 0);
+        images_->size(), options.plain_step ? 0 : options.teacher_cache_mb << 20);
     check_validation();
   }
 
@@ -157,7 +160,9 @@ class Run {
       if (options_.autoencoder_init == "lsuv") initialize_autoencoder();
       start_averages();
     }
+    if (device_step_) set_up_device();
     train();
+    recorder_.reset();
     if (!ranks_.first()) return {};
     TrainResult result = finish();
     fs::remove_all(replaced_path());
@@ -248,7 +253,52 @@ class Run {
                                       .muon = std::move(muon),
                                       .learning_rate = options_.learning_rate,
                                       .weight_decay = options_.weight_decay,
-                                      .precision = precision_});
+                                      .precision = precision_,
+                                      .recordable = device_step_});
+  }
+
+  /// All images go to the device if the budget allows it, and on a GPU the step is a CUDA graph.
+  void set_up_device() {
+    if (device_.is_cuda()) at::globalContext().setBenchmarkCuDNN(true);
+    const auto [height, width] = options_.image_hw();
+    const int64_t count = images_->size() + images_->penalty_size();
+    const bool resident = count * height * width * 3 <= options_.cache_mb << 20;
+    torch::Tensor train;
+    torch::Tensor penalty;
+    if (resident) {
+      const auto all = [&](int64_t images, int64_t begin, const auto& image) {
+        std::vector<torch::Tensor> parts;
+        Prefetcher<torch::Tensor> prefetcher(0, images, image, static_cast<int>(options_.workers));
+        while (const auto part = prefetcher.next()) {
+          parts.push_back(*part);
+          report({.stage = "images",
+                  .done = begin + static_cast<int64_t>(parts.size()),
+                  .total = count});
+          if (interrupt_requested()) {
+            throw Interrupted(
+                "interrupted while reading images; the same command with --resume "
+                "goes on");
+          }
+        }
+        return torch::stack(parts);
+      };
+      train = all(images_->size(), 0, [this](int64_t i) { return images_->train_image(i); });
+      if (images_->penalty_size() > 0) {
+        penalty = all(images_->penalty_size(), images_->size(),
+                      [this](int64_t i) { return images_->penalty_image(i); });
+      }
+    }
+    device_images_ = std::make_unique<DeviceImages>(options_, device_, resident, train, penalty);
+    if (resident) {
+      const torch::Tensor outputs =
+          teacher_outputs_->all([this](int64_t i) { return images_->train_image(i); });
+      if (outputs.defined()) device_images_->keep_teacher(outputs);
+    }
+    teacher_outputs_.reset();
+    if (!device_.is_cuda()) return;
+    std::string problem;
+    recorder_ = make_recorder(device_, problem);
+    if (!recorder_) spdlog::warn("training without a CUDA graph: {}", problem);
   }
 
   void report(const TrainProgress& now) const {
@@ -437,7 +487,8 @@ class Run {
     // Of dropout on a GPU.
     torch::manual_seed(mix64(static_cast<uint64_t>(options_.seed), kDropout,
                              static_cast<uint64_t>(step_ * ranks_.size() + ranks_.rank())));
-    TrainBatch batch = images_->prepare(drawn, step_, device_);
+    if (device_images_) return train_step_on_device(drawn, factor);
+    TrainBatch batch = images_->prepare(drawn, device_);
     batch.teacher = teacher_outputs_->of_crops(drawn.indices, drawn.images, batch);
     if (batch.plain.defined()) {
       std::vector<torch::Tensor> outputs;
@@ -447,35 +498,64 @@ class Run {
       }
       batch.teacher_plain = torch::cat(outputs);
     }
+    differentiate(batch);
+    const StepReport now = agree();
+    check_finite(now.losses);
+    optimizer_->set_learning_rate_factor(factor);
+    optimizer_->step();
+    update_averages();
+    return now;
+  }
+
+  /// The same where all work is on the device, and recorded on a GPU.
+  StepReport train_step_on_device(const TrainingImages::Drawn& drawn, double factor) {
+    device_images_->load(drawn);
+    optimizer_->set_learning_rate_factor(factor);
+    const auto work = [this] {
+      differentiate(device_images_->batch());
+      // The gradients of several processes meet on the host.
+      if (ranks_.alone()) optimizer_->step();
+    };
+    if (recorder_) {
+      recorder_->run(work);
+    } else {
+      work();
+    }
+    const StepReport now = agree();
+    check_finite(now.losses);
+    if (!ranks_.alone()) optimizer_->step();
+    update_averages();
+    return now;
+  }
+
+  /// Losses and gradients of a batch.
+  void differentiate(const TrainBatch& batch) {
     const Losses losses = (options_.plain_step ? plain_training_losses : training_losses)(
         networks_, batch, options_.hard_quantile, precision_, options_.student_guides_autoencoder);
     optimizer_->zero_grad();
     (losses.hard + options_.penalty_weight * losses.penalty + losses.autoencoder +
      losses.student_autoencoder)
         .backward();
-    const auto [values, interrupted] = agree(losses);
+    losses_ =
+        torch::stack({losses.hard, losses.penalty, losses.autoencoder, losses.student_autoencoder})
+            .detach();
+  }
+
+  void check_finite(const LossValues& values) const {
     require(
         std::isfinite(values.hard + values.penalty + values.autoencoder +
                       values.student_autoencoder),
         "the loss is not finite at step {} (hard {}, penalty {}, autoencoder {}, "
         "student-autoencoder {}): try a lower learning rate, warmup_fraction, or precision fp32",
         step_ + 1, values.hard, values.penalty, values.autoencoder, values.student_autoencoder);
-    optimizer_->set_learning_rate_factor(factor);
-    optimizer_->step();
-    update_averages();
-    return {values, interrupted};
   }
 
   /// The losses, and by side effect the gradients, averaged over all processes; each has a batch of
   /// the same size. Interrupted is all if one is.
-  StepReport agree(const Losses& losses) {
-    std::vector<torch::Tensor> sums = {
-        torch::stack({losses.hard, losses.penalty, losses.autoencoder, losses.student_autoencoder,
-                      torch::full({}, interrupt_requested() ? 1 : 0, losses.hard.options())})
-            .detach()
-            .to(torch::kCPU, torch::kFloat64)};
+  StepReport agree() {
+    std::vector<torch::Tensor> sums = {torch::cat(
+        {losses_.to(torch::kCPU), torch::full({1}, interrupt_requested() ? 1.0f : 0.0f)})};
     if (!ranks_.alone()) {
-      sums[0] = sums[0].to(torch::kFloat32);
       for (auto& [name, parameter] : parameters_) sums.push_back(parameter.mutable_grad());
       try {
         ranks_.sum(sums);
@@ -490,9 +570,8 @@ class Run {
                                          : "start all again"));
       }
       for (auto& sum : sums) sum.div_(static_cast<double>(ranks_.size()));
-      sums[0] = sums[0].to(torch::kFloat64);
     }
-    const double* shared = sums[0].const_data_ptr<double>();
+    const float* shared = sums[0].const_data_ptr<float>();
     return {.losses = {.hard = shared[0],
                        .penalty = shared[1],
                        .autoencoder = shared[2],
@@ -623,6 +702,7 @@ class Run {
   const torch::Device device_;
   const std::function<void(const TrainProgress&)>& progress_;
   const std::string precision_;
+  const bool device_step_;
   const fs::path output_;
   Dataset dataset_;
   std::string validation_source_;
@@ -634,6 +714,11 @@ class Run {
   NamedTensors parameters_;
   NamedTensors averages_;
   std::unique_ptr<Optimizer> optimizer_;
+  /// For device_step.
+  std::unique_ptr<DeviceImages> device_images_;
+  std::unique_ptr<Recorder> recorder_;
+  /// Of the last step, in the order of LossValues: float32 [4].
+  torch::Tensor losses_;
   Ranks& ranks_;
   int64_t step_ = 0;
   double seconds_before_ = 0;
@@ -647,6 +732,8 @@ void check_train_options(const TrainOptions& options) {
   check_options(options);
   require_usage(!(options.resume && options.overwrite),
                 "resume and overwrite contradict each other: give one of them");
+  require_usage(options.device_step != "on" || !options.plain_step,
+                "plain_step and device_step on contradict each other");
   require_usage(options.penalty || options.penalty_images.empty(),
                 "penalty_images is given, but penalty is off");
   require_usage(options.quantile_a < options.quantile_b,

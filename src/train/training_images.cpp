@@ -132,75 +132,104 @@ int64_t TrainingImages::part_of_batch(int64_t wanted) const {
   return wanted > 0 ? wanted : options_.batch_size;
 }
 
-TrainingImages::Drawn TrainingImages::draw(int64_t step) {
-  const auto seed = static_cast<uint64_t>(options_.seed);
-  Drawn drawn;
-  for (int64_t i = 0; i < options_.batch_size; ++i) {
-    const int64_t item = number_of(step, i);
-    std::vector<int64_t> order(train_images_.size());
-    for (size_t k = 0; k < order.size(); ++k) order[k] = static_cast<int64_t>(k);
-    Rng(seed, kOrder, static_cast<uint64_t>(item / size())).shuffle(order);
-    drawn.indices.push_back(order[static_cast<size_t>(item % size())]);
-    drawn.images.push_back(train_image(drawn.indices.back()));
-    if (penalty_count_ > 0 && i < part_of_batch(options_.penalty_batch_size)) {
-      drawn.penalty.push_back(penalty_image(
-          Rng(seed, kPenalty, static_cast<uint64_t>(2 * item)).below(penalty_count_)));
-    }
-  }
-  return drawn;
-}
-
-TrainBatch TrainingImages::prepare(const Drawn& drawn, int64_t step, torch::Device device) const {
+std::vector<ItemPlan> TrainingImages::plan(int64_t step) const {
   const auto seed = static_cast<uint64_t>(options_.seed);
   const auto [height, width] = image_hw_;
   const int64_t crop_height = options_.crop_size > 0 ? options_.crop_size : height;
   const int64_t crop_width = options_.crop_size > 0 ? options_.crop_size : width;
+  std::vector<ItemPlan> plan;
+  std::vector<int64_t> order;
+  int64_t epoch = -1;
+  for (int64_t i = 0; i < options_.batch_size; ++i) {
+    const int64_t number = number_of(step, i);
+    const auto item = static_cast<uint64_t>(number);
+    if (number / size() != epoch) {
+      epoch = number / size();
+      order.resize(train_images_.size());
+      for (size_t k = 0; k < order.size(); ++k) order[k] = static_cast<int64_t>(k);
+      Rng(seed, kOrder, static_cast<uint64_t>(epoch)).shuffle(order);
+    }
+    Rng crop_rng(seed, kCrop, item);
+    const auto corner = [&]() -> std::array<int64_t, 2> {
+      const int64_t y = draw_corner(crop_rng, height, crop_height);
+      return {y, draw_corner(crop_rng, width, crop_width)};
+    };
+    ItemPlan& one = plan.emplace_back();
+    one.index = order[static_cast<size_t>(number % size())];
+    one.corner = corner();
+    if (penalty_count_ > 0 && i < part_of_batch(options_.penalty_batch_size)) {
+      one.penalty = {.index = Rng(seed, kPenalty, 2 * item).below(penalty_count_),
+                     .grey = Rng(seed, kPenalty, 2 * item + 1).chance(options_.penalty_grey),
+                     .corner = corner()};
+    }
+    if (i < part_of_batch(options_.autoencoder_batch_size)) {
+      Rng jitter_rng(seed, kJitter, item);
+      const double factor = jitter_rng.uniform(1 - options_.jitter, 1 + options_.jitter);
+      const auto kind = static_cast<Jitter>(jitter_rng.below(3));
+      one.jittered = {.kind = kind,
+                      .factor = factor,
+                      .corner = corner(),
+                      .dropout_seed = mix64(seed, kDropout, 2 * item)};
+    }
+    if (options_.batch_size - i <= options_.autoencoder_plain_batch_size) {
+      one.plain_dropout_seed = mix64(seed, kDropout, 2 * item + 1);
+    }
+  }
+  return plan;
+}
+
+TrainingImages::Drawn TrainingImages::draw(int64_t step) {
+  Drawn drawn{.plan = plan(step)};
+  for (const auto& one : drawn.plan) {
+    drawn.indices.push_back(one.index);
+    drawn.images.push_back(train_image(one.index));
+    if (one.penalty) drawn.penalty.push_back(penalty_image(one.penalty->index));
+  }
+  return drawn;
+}
+
+TrainBatch TrainingImages::prepare(const Drawn& drawn, torch::Device device) const {
+  const auto [height, width] = image_hw_;
+  const int64_t crop_height = options_.crop_size > 0 ? options_.crop_size : height;
+  const int64_t crop_width = options_.crop_size > 0 ? options_.crop_size : width;
+  const auto crop = [&](const torch::Tensor& image, const std::array<int64_t, 2>& at) {
+    return image.narrow(1, at[0], crop_height).narrow(2, at[1], crop_width);
+  };
   TrainBatch batch;
   std::vector<torch::Tensor> images;
   std::vector<torch::Tensor> jittered;
   std::vector<torch::Tensor> penalty;
   std::vector<torch::Tensor> plain;
   std::vector<uint64_t> plain_seeds;
-  for (size_t i = 0; i < drawn.images.size(); ++i) {
-    const auto item = static_cast<uint64_t>(number_of(step, static_cast<int64_t>(i)));
-    Rng crop_rng(seed, kCrop, item);
-    const auto corner = [&]() -> std::array<int64_t, 2> {
-      const int64_t y = draw_corner(crop_rng, height, crop_height);
-      return {y, draw_corner(crop_rng, width, crop_width)};
-    };
-    const auto crop = [&](const torch::Tensor& image, const std::array<int64_t, 2>& at) {
-      return image.narrow(1, at[0], crop_height).narrow(2, at[1], crop_width);
-    };
+  for (size_t i = 0; i < drawn.plan.size(); ++i) {
+    const ItemPlan& one = drawn.plan[i];
     torch::Tensor image = to_float_chw(drawn.images[i]);
     if (options_.equalize_exposure) image = equalize_exposure(image);
-    batch.corners.push_back(corner());
-    images.push_back(crop(image, batch.corners.back()));
-    const auto left = static_cast<int64_t>(drawn.images.size() - i);
-    if (left <= options_.autoencoder_plain_batch_size) {
+    batch.corners.push_back(one.corner);
+    images.push_back(crop(image, one.corner));
+    if (one.penalty) {
+      const torch::Tensor other = to_float_chw(drawn.penalty[penalty.size()]);
+      penalty.push_back(crop(one.penalty->grey ? to_grey(other) : other, one.penalty->corner));
+    }
+    if (one.jittered) {
+      switch (one.jittered->kind) {
+        case Jitter::kBrightness:
+          jittered.push_back(adjust_brightness(image, one.jittered->factor));
+          break;
+        case Jitter::kContrast:
+          jittered.push_back(adjust_contrast(image, one.jittered->factor));
+          break;
+        case Jitter::kSaturation:
+          jittered.push_back(adjust_saturation(image, one.jittered->factor));
+          break;
+      }
+      batch.jittered_corners.push_back(one.jittered->corner);
+      batch.dropout_seeds.push_back(one.jittered->dropout_seed);
+    }
+    if (one.plain_dropout_seed) {
       plain.push_back(image);
-      plain_seeds.push_back(mix64(seed, kDropout, 2 * item + 1));
+      plain_seeds.push_back(*one.plain_dropout_seed);
     }
-    if (i < drawn.penalty.size()) {
-      const bool grey = Rng(seed, kPenalty, 2 * item + 1).chance(options_.penalty_grey);
-      const torch::Tensor other = to_float_chw(drawn.penalty[i]);
-      penalty.push_back(crop(grey ? to_grey(other) : other, corner()));
-    }
-    if (static_cast<int64_t>(i) >= part_of_batch(options_.autoencoder_batch_size)) continue;
-
-    Rng jitter_rng(seed, kJitter, item);
-    const double factor = jitter_rng.uniform(1 - options_.jitter, 1 + options_.jitter);
-    switch (jitter_rng.below(3)) {
-      case 0:
-        jittered.push_back(adjust_brightness(image, factor));
-        break;
-      case 1:
-        jittered.push_back(adjust_contrast(image, factor));
-        break;
-      default:
-        jittered.push_back(adjust_saturation(image, factor));
-    }
-    batch.jittered_corners.push_back(corner());
-    batch.dropout_seeds.push_back(mix64(seed, kDropout, 2 * item));
   }
   batch.dropout_seeds.insert(batch.dropout_seeds.end(), plain_seeds.begin(), plain_seeds.end());
   const auto finish = [&](const std::vector<torch::Tensor>& parts) {

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "efficientad/core/precision.h"
+#include "efficientad/train/device_images.h"
 
 namespace efficientad {
 
@@ -10,11 +11,22 @@ namespace {
 
 constexpr int64_t kStride = 4;
 
+/// Corners in the image: on the host, or on the images' device.
+struct Corners {
+  std::vector<std::array<int64_t, 2>> host{};
+  torch::Tensor device{};
+};
+
 /// The window of h x w values at each item's corner: [N, C, H, W] to [N, C, h, w].
-torch::Tensor windows(const torch::Tensor& whole,
-                      const std::vector<std::array<int64_t, 2>>& corners, int64_t divisor,
+torch::Tensor windows(const torch::Tensor& whole, const Corners& at, int64_t divisor,
                       int64_t height, int64_t width) {
   if (whole.size(2) == height && whole.size(3) == width) return whole;
+  if (at.device.defined()) {
+    return windows_at(whole.permute({0, 2, 3, 1}),
+                      torch::arange(whole.size(0), at.device.options()),
+                      torch::div(at.device, divisor, "floor"), height, width);
+  }
+  const auto& corners = at.host;
   std::vector<torch::Tensor> parts;
   for (size_t i = 0; i < corners.size(); ++i) {
     parts.push_back(whole[static_cast<int64_t>(i)]
@@ -38,8 +50,8 @@ struct StepOutputs {
 
 /// The crops of the jittered images that the student sees.
 torch::Tensor jittered_crops(const TrainBatch& batch) {
-  return windows(batch.jittered, batch.jittered_corners, /*divisor=*/1, batch.images.size(2),
-                 batch.images.size(3))
+  return windows(batch.jittered, {batch.jittered_corners, batch.jittered_corners_at}, /*divisor=*/1,
+                 batch.images.size(2), batch.images.size(3))
       .contiguous(torch::MemoryFormat::ChannelsLast);
 }
 
@@ -124,18 +136,26 @@ Losses losses_of(const DetectorNetworks& networks, const TrainBatch& batch, doub
   Losses losses;
   const torch::Tensor squared_difference =
       (normalized(outputs.teacher) - outputs.student.to(torch::kFloat32)).square();
-  const torch::Tensor sum = squared_difference.detach().sum();
-  losses.hard = torch::isfinite(sum).item<bool>()
-                    ? hard_feature_loss(squared_difference, hard_quantile)
-                    : sum;
+  if (batch.corners_at.defined()) {
+    losses.hard = hard_feature_loss_unsynchronised(squared_difference, hard_quantile);
+  } else {
+    const torch::Tensor sum = squared_difference.detach().sum();
+    losses.hard = torch::isfinite(sum).item<bool>()
+                      ? hard_feature_loss(squared_difference, hard_quantile)
+                      : sum;
+  }
   losses.penalty = outputs.student_penalty.defined()
                        ? outputs.student_penalty.to(torch::kFloat32).square().mean()
-                       : torch::zeros({}, sum.options());
+                       : torch::zeros({}, student_ae.options());
   losses.autoencoder = torch::mse_loss(autoencoder, normalized(outputs.teacher_whole));
-  std::vector<std::array<int64_t, 2>> corners = batch.jittered_corners;
-  for (size_t i = batch.corners.size() - static_cast<size_t>(plain_count(batch));
-       i < batch.corners.size(); ++i) {
-    corners.push_back(batch.corners[i]);
+  const int64_t first_plain = batch.images.size(0) - plain_count(batch);
+  Corners corners{batch.jittered_corners, batch.jittered_corners_at};
+  if (corners.device.defined()) {
+    corners.device =
+        torch::cat({corners.device, batch.corners_at.narrow(0, first_plain, plain_count(batch))});
+  } else {
+    corners.host.insert(corners.host.end(), batch.corners.end() - plain_count(batch),
+                        batch.corners.end());
   }
   const torch::Tensor goal = student_guides_autoencoder ? autoencoder : autoencoder.detach();
   losses.student_autoencoder = torch::mse_loss(

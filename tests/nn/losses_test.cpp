@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include "support/near.h"
 
 namespace efficientad {
@@ -31,6 +33,23 @@ TEST(HardFeatureLoss, GradientReachesChosenEntriesOnly) {
   EXPECT_EQ(gradient.slice(0, 0, 90).abs().max().item<double>(), 0.0);
   EXPECT_NEAR(gradient.slice(0, 90).min().item<double>(), 0.1, 1e-7);
   EXPECT_NEAR(gradient.sum().item<double>(), 1.0, 1e-6);
+}
+
+TEST(HardFeatureLoss, WithoutSynchronisationItIsTheSame) {
+  for (const double q : {0.0, 0.5, 0.9, 0.999, 1.0}) {
+    SCOPED_TRACE(q);
+    torch::Tensor one = torch::rand({3, 5, 7, 9}).set_requires_grad(true);
+    torch::Tensor other = one.detach().clone().set_requires_grad(true);
+    const torch::Tensor expected = hard_feature_loss(one, q);
+    const torch::Tensor actual = hard_feature_loss_unsynchronised(other, q);
+    expect_near(actual, expected, 1e-6, 0);
+    expected.backward();
+    actual.backward();
+    expect_near(other.grad(), one.grad(), 1e-6, 0);
+  }
+  torch::Tensor broken = torch::rand({1, 2, 4, 4});
+  broken[0][1][2][3] = NAN;
+  EXPECT_TRUE(std::isnan(hard_feature_loss_unsynchronised(broken, 0.5).item<double>()));
 }
 
 TEST(HardFeatureLoss, FlatDifferencesAreAllChosen) {

@@ -88,6 +88,17 @@ TEST_F(TeacherOutputsTest, KeepsWhatWasComputed) {
   EXPECT_FALSE(torch::equal(two.whole(2, images_[0]), other));
 }
 
+TEST_F(TeacherOutputsTest, GivesAllIfAllAreKept) {
+  const auto image = [this](int64_t i) { return images_[static_cast<size_t>(i)]; };
+  EXPECT_FALSE(outputs(2 * kBytes).all(image).defined());
+  TeacherOutputs three = outputs(3 * kBytes);
+  const torch::Tensor second = three.whole(1, images_[1]);
+  const torch::Tensor all = three.all(image);
+  ASSERT_EQ(all.sizes().vec(), (std::vector<int64_t>{3, 384, 16, 16}));
+  expect_same_bits(all.narrow(0, 1, 1).contiguous(), second.contiguous());
+  expect_same_bits(all.narrow(0, 2, 1).contiguous(), outputs(0).whole(2, images_[2]).contiguous());
+}
+
 TEST_F(TeacherOutputsTest, HalfPrecisionTakesHalfTheMemory) {
   EXPECT_EQ(outputs(kBytes, "bf16").kept(), 2);
   EXPECT_EQ(outputs(100 * kBytes, "bf16").kept(), 3);

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -193,6 +194,44 @@ TEST_F(TrainerTest, UnitVarianceInitialisationBeginsAtTheMeanOfTheTeacher) {
   // Adam's first step is as long as the learning rate, from 0.
   EXPECT_LE(largest_of_last_layer("lsuv", "lsuv"), 1.01 * options_.learning_rate);
   EXPECT_GT(largest_of_last_layer("uniform", "uniform"), 10 * options_.learning_rate);
+}
+
+TEST_F(TrainerTest, TheDeviceStepGivesTheSame) {
+  options_.image_size = 72;
+  options_.crop_size = 64;
+  options_.batch_size = 2;
+  options_.autoencoder_batch_size = 1;
+  options_.autoencoder_plain_batch_size = 1;
+  options_.autoencoder_init = "lsuv";
+  options_.hard_quantile = 0.9;
+  options_.learning_rate = 0.001;
+  const ModelBundle usual = load_bundle(train(options_).model);
+  const auto distance = [&](const ModelBundle& other) {
+    const auto expected = usual.student->parameters();
+    const auto found = other.student->parameters();
+    double sum = 0;
+    for (size_t i = 0; i < found.size(); ++i) {
+      sum += (found[i] - expected[i]).square().sum().item<double>();
+    }
+    return std::sqrt(sum);
+  };
+  TrainOptions options = options_to("other");
+  options.hard_quantile = 0.5;
+  const double far = distance(load_bundle(train(options).model));
+  // Images and teacher outputs on the device, images alone, neither.
+  for (const auto& [images_mb, outputs_mb] : {std::pair{512, 1536}, {512, 0}, {0, 0}}) {
+    SCOPED_TRACE(images_mb + outputs_mb);
+    options = options_to(fmt::format("device_{}_{}", images_mb, outputs_mb));
+    options.device_step = "on";
+    options.cache_mb = images_mb;
+    options.teacher_cache_mb = outputs_mb;
+    // Adam makes much of rounding where there is next to no gradient.
+    EXPECT_LT(distance(load_bundle(train(options).model)), 0.02 * far);
+  }
+  EXPECT_EQ(std::count(stages_.begin(), stages_.end(), "images"), 2 * (3 + 1000));
+  options.device_step = "on";
+  options.plain_step = true;
+  EXPECT_ERROR(train(options), UsageError, "contradict");
 }
 
 TEST_F(TrainerTest, SnapshotsAreModelsOfTheWayThereAndChangeNothing) {
@@ -465,10 +504,10 @@ TEST_F(TrainerTest, DrawnStepsDependOnTheStepOnly) {
   options_.image_size = 96;
   options_.crop_size = 64;
   TrainingImages images(options_, list_images(dir_.path / "data" / "normal"));
-  const TrainBatch third = images.prepare(images.draw(3), 3, torch::kCPU);
+  const TrainBatch third = images.prepare(images.draw(3), torch::kCPU);
   images.draw(4);
   TrainingImages anew(options_, list_images(dir_.path / "data" / "normal"));
-  const TrainBatch again = anew.prepare(anew.draw(3), 3, torch::kCPU);
+  const TrainBatch again = anew.prepare(anew.draw(3), torch::kCPU);
   expect_same_bits(again.images, third.images);
   expect_same_bits(again.jittered, third.jittered);
   expect_same_bits(again.penalty, third.penalty);

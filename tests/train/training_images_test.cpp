@@ -36,7 +36,7 @@ TEST(TrainingImages, CropsShowEveryOutputAboutEquallyOften) {
   constexpr int64_t kCropOutputs = kCrop / 4 - 8;
   torch::Tensor seen = torch::zeros({2, kOutputs});
   for (int64_t step = 0; step < 30; ++step) {
-    const TrainBatch batch = images.prepare(images.draw(step), step, torch::kCPU);
+    const TrainBatch batch = images.prepare(images.draw(step), torch::kCPU);
     ASSERT_EQ(batch.images.sizes().vec(),
               (std::vector<int64_t>{options.batch_size, 3, kCrop, kCrop}));
     const torch::Tensor zero = imagenet_normalize(torch::zeros({1, 3, 1, 1}));
@@ -69,7 +69,7 @@ TEST(TrainingImages, EqualizesTheWholeImagesExposureThenJittersAndCrops) {
   double jittered_least = 1e9;
   double jittered_most = 0;
   for (int64_t step = 0; step < 20; ++step) {
-    const TrainBatch batch = images.prepare(images.draw(step), step, torch::kCPU);
+    const TrainBatch batch = images.prepare(images.draw(step), torch::kCPU);
     // 100 where the mean is 80 becomes 0.5625 where it is 0.45, wherever the crop is.
     expect_near(batch.images.amax({0, 2, 3}), bright.flatten(), 1e-5, 1e-5);
     const double most = batch.jittered.max().item<double>();

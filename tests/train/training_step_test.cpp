@@ -210,6 +210,32 @@ TEST(TrainingStep, ShortCutsGiveThePlainStep) {
   }
 }
 
+TEST(TrainingStep, CornersOnTheDeviceGiveTheSame) {
+  DetectorNetworks nets = make_networks();
+  const torch::Tensor plain = torch::randn({1, 3, 80, 96});
+  TrainBatch batch = {
+      .images = torch::cat({torch::randn({1, 3, 64, 64}), window(plain, 0, 12, 20, 64)}),
+      .corners = {{0, 0}, {12, 20}},
+      .jittered = torch::randn({1, 3, 80, 96}),
+      .jittered_corners = {{4, 32}},
+      .penalty = torch::randn({1, 3, 64, 64}),
+      .plain = plain};
+  const Losses expected = training_losses(nets, batch, 0.99, "fp32");
+  const auto expected_gradients = gradients_of(nets, expected);
+  batch.corners_at = torch::tensor({0, 0, 12, 20}, torch::kInt64).view({2, 2});
+  batch.jittered_corners_at = torch::tensor({4, 32}, torch::kInt64).view({1, 2});
+  batch.corners.clear();
+  batch.jittered_corners.clear();
+  const Losses actual = training_losses(nets, batch, 0.99, "fp32");
+  const auto gradients = gradients_of(nets, actual);
+  expect_near(actual.hard, expected.hard, 1e-5, 0);
+  expect_near(actual.student_autoencoder, expected.student_autoencoder, 1e-5, 0);
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    const double error = (gradients[i] - expected_gradients[i]).norm().item<double>();
+    EXPECT_LE(error, 1e-5 * expected_gradients[i].norm().item<double>()) << i;
+  }
+}
+
 TEST(TrainingStep, Bfloat16IsClose) {
   const DetectorNetworks nets = make_networks();
   const TrainBatch batch = {.images = torch::randn({1, 3, 64, 64}),

@@ -9,6 +9,10 @@ namespace efficientad {
 /// all chosen entries of the batch.
 torch::Tensor hard_feature_loss(const torch::Tensor& squared_difference, double q);
 
+/// The same, dense and without waiting for the device: a CUDA graph can record it. NaN where the
+/// other throws.
+torch::Tensor hard_feature_loss_unsynchronised(const torch::Tensor& squared_difference, double q);
+
 /// Loss terms of one training step, each 0-dim with gradient.
 struct Losses {
   torch::Tensor hard;

@@ -2,9 +2,21 @@
 
 #include <torch/types.h>
 
+#include <cstdint>
 #include <vector>
 
 namespace efficientad {
+
+/// Where a quantile lies among sorted values: between two order statistics.
+struct QuantilePosition {
+  int64_t lower;
+  int64_t upper;
+  /// Of the upper one.
+  double weight;
+};
+
+/// Of `count` values, at (count - 1) q. Throws Error if count is 0.
+QuantilePosition quantile_position(int64_t count, double q);
 
 /// The q-quantile (q in 0..1) with linear interpolation between the two neighbouring order
 /// statistics at (n - 1) q, as numpy's default; exact for any number of elements (torch::quantile

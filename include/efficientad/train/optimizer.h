@@ -32,6 +32,9 @@ struct OptimizerOptions {
   double weight_decay = 1e-5;
   /// Arithmetic of Muon's matrix products, "fp32" or "bf16".
   std::string precision = "fp32";
+  /// step() takes the step sizes from the parameters' device, so that a CUDA graph that recorded it
+  /// follows the schedule.
+  bool recordable = false;
 };
 
 /// Adam, or Muon with Adam, with a state that can be stored as named tensors.

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,11 @@ class TeacherOutputs {
   /// w].
   torch::Tensor whole(int64_t index, const torch::Tensor& image);
 
+  /// The outputs on all training images, [n, C, h, w], which are then no longer kept here;
+  /// undefined if they are not all kept. `image` gives those that were not seen yet, uint8 [H, W,
+  /// 3].
+  torch::Tensor all(const std::function<torch::Tensor(int64_t)>& image);
+
   /// The same on the crops batch.images of the training images `indices`, which are `images`,
   /// uint8 [H, W, 3]: [N, C, h', w']. Undefined if none of them is kept.
   torch::Tensor of_crops(const std::vector<int64_t>& indices,
@@ -44,6 +50,7 @@ class TeacherOutputs {
   torch::Device device_;
   std::string precision_;
   bool equalize_exposure_;
+  int64_t images_;
   /// [1, C, h, w] each, channels innermost; undefined: not computed yet.
   std::vector<torch::Tensor> outputs_;
 };

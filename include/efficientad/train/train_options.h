@@ -52,6 +52,7 @@ struct TrainOptions {
   int64_t seed = 0;
   std::string precision = "fp32";
   bool plain_step = false;
+  std::string device_step = "auto";
   std::string device = "auto";
   int64_t threads = 0;
   int64_t workers = 1;
@@ -244,6 +245,10 @@ struct TrainOptions {
     visitor("plain_step", plain_step,
             OptionInfo{.help = "compute each step as the paper writes it, without the short cuts "
                                "that give the same within rounding, to see what they save"});
+    visitor("device_step", device_step,
+            OptionInfo{.help = "make each batch where the networks are, and record the step as a "
+                               "CUDA graph; auto: on GPUs, without plain_step",
+                       .choices = {"auto", "on", "off"}});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
     visitor("threads", threads,
             OptionInfo{
@@ -251,10 +256,13 @@ struct TrainOptions {
     visitor("workers", workers,
             OptionInfo{.help = "threads that read images", .minimum = 1, .maximum = 256});
     visitor("cache_mb", cache_mb,
-            OptionInfo{.help = "memory for decoded images, MiB", .minimum = 0, .maximum = 1e7});
+            OptionInfo{.help = "memory for decoded images, MiB; if all fit, a GPU has them in its "
+                               "memory",
+                       .minimum = 0,
+                       .maximum = 1e7});
     visitor("teacher_cache_mb", teacher_cache_mb,
             OptionInfo{.help = "memory for the teacher's outputs on the training images, which are "
-                               "computed once if they fit, MiB; on the CPU only",
+                               "computed once if they fit, MiB",
                        .minimum = 0,
                        .maximum = 1e7});
     visitor(

@@ -20,8 +20,8 @@ struct LossValues {
   double student_autoencoder = 0;
 };
 
-/// Where a training is. Its stages: "statistics" (of the teacher, images), "train" (steps),
-/// "calibrate" (validation images).
+/// Where a training is. Its stages: "statistics" (of the teacher, images), "images" (taken to the
+/// GPU), "train" (steps), "calibrate" (validation images).
 struct TrainProgress {
   std::string stage;
   int64_t done = 0;

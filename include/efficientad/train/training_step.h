@@ -33,6 +33,10 @@ struct TrainBatch {
   torch::Tensor plain{};
   /// What the teacher gives for `plain`, as `teacher`: [B, C, h, w].
   torch::Tensor teacher_plain{};
+  /// `corners` and `jittered_corners` as int64 [N, 2] and [A, 2] on the images' device; those are
+  /// then empty, and the losses are computed without waiting for the device.
+  torch::Tensor corners_at{};
+  torch::Tensor jittered_corners_at{};
   /// For the autoencoder's dropout, A + B; empty: from LibTorch's generator.
   std::vector<uint64_t> dropout_seeds{};
 };
