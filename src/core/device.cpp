@@ -4,6 +4,9 @@
 #include <ATen/Parallel.h>
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <cstdlib>
+
 #include "efficientad/core/error.h"
 #include "efficientad/core/log.h"
 
@@ -37,6 +40,23 @@ std::string cuda_problem() {
   return "";
 }
 
+int64_t device_count() { return static_cast<int64_t>(at::detail::getCUDAHooks().deviceCount()); }
+
+/// The GPU of a process that was told none: of several on a machine (torchrun, Slurm, Open MPI)
+/// each has its own.
+torch::Device own_gpu() {
+  int64_t index = 0;
+  for (const char* name : {"LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK"}) {
+    const char* value = std::getenv(name);
+    if (value == nullptr || std::getenv("MASTER_ADDR") == nullptr) continue;
+    index = std::strtol(value, nullptr, 10);
+    break;
+  }
+  const int64_t count = std::max<int64_t>(1, device_count());
+  return torch::Device(torch::kCUDA,
+                       static_cast<c10::DeviceIndex>(std::max<int64_t>(0, index) % count));
+}
+
 }  // namespace
 
 torch::Device select_device(const std::string& name) {
@@ -46,8 +66,9 @@ torch::Device select_device(const std::string& name) {
     void* driver = dlopen("libcuda.so.1", RTLD_LAZY);
     const std::string problem = driver == nullptr ? "no NVIDIA driver" : cuda_problem();
     if (problem.empty()) {
-      spdlog::info("device: cuda:0");
-      return torch::Device(torch::kCUDA, 0);
+      const torch::Device device = own_gpu();
+      spdlog::info("device: {}", device.str());
+      return device;
     }
     spdlog::info("device: cpu ({})", problem);
     return torch::kCPU;
@@ -61,10 +82,10 @@ torch::Device select_device(const std::string& name) {
   require_usage(device.is_cuda(), "device \"{}\" is none of auto, cpu, cuda, cuda:N", name);
   const std::string problem = cuda_problem();
   require(problem.empty(), "device {} cannot be used: {}; use --device cpu", name, problem);
-  const auto count = static_cast<int64_t>(at::detail::getCUDAHooks().deviceCount());
+  const int64_t count = device_count();
   require(device.index() < count, "device {} does not exist: there are {} CUDA devices", name,
           count);
-  return device.has_index() ? device : torch::Device(torch::kCUDA, 0);
+  return device.has_index() ? device : own_gpu();
 }
 
 void set_threads(int64_t threads) {

@@ -233,4 +233,12 @@ double learning_rate_factor(const std::string& schedule, double warmup_fraction,
   return warmup > 0 ? factor * std::min(1.0, (done + 1) / warmup) : factor;
 }
 
+double batch_learning_rate_factor(const std::string& rule, int64_t images) {
+  const auto count = static_cast<double>(images);
+  if (rule == "linear") return count;
+  if (rule == "sqrt") return std::sqrt(count);
+  TORCH_CHECK(rule == "none", "no rule ", rule);
+  return 1;
+}
+
 }  // namespace efficientad

@@ -12,7 +12,9 @@
 #include <cstdlib>
 #include <string>
 
+#include "efficientad/core/cuda_part.h"
 #include "efficientad/core/error.h"
+#include "efficientad/core/log.h"
 
 namespace efficientad {
 
@@ -55,7 +57,31 @@ std::pair<int64_t, int64_t> rank_and_size() {
 }  // namespace
 
 struct Ranks::Impl {
-  c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
+  /// Made for the first tensor on a GPU; stays undefined if it cannot be.
+  c10::intrusive_ptr<c10d::Backend> nccl;
+  bool nccl_tried = false;
+
+  void try_nccl(int64_t rank, int64_t size) {
+    if (nccl_tried) return;
+    nccl_tried = true;
+    std::string problem;
+    const auto make = reinterpret_cast<MakeNccl*>(cuda_symbol(kMakeNccl, problem));
+    if (make != nullptr) {
+      nccl = c10::intrusive_ptr<c10d::Backend>::reclaim(
+          make(store.get(), static_cast<int>(rank), static_cast<int>(size),
+               std::chrono::duration<double>(kPatience).count(), &problem));
+    }
+    // All or none: whether another process has it too.
+    std::vector<torch::Tensor> have = {torch::full({1}, nccl ? 1.0f : 0.0f)};
+    gloo->allreduce(have)->wait();
+    if (have[0].item<float>() < static_cast<float>(size)) {
+      nccl.reset();
+      spdlog::warn("the processes exchange gradients through the host, without NCCL{}{}",
+                   problem.empty() ? "" : ": ", problem);
+    }
+  }
 };
 
 bool Ranks::of_several() { return rank_and_size().second > 1; }
@@ -77,12 +103,12 @@ Ranks::Ranks() {
     options.isServer = rank == 0 && variable("TORCHELASTIC_USE_AGENT_STORE") != "True";
     options.numWorkers = static_cast<size_t>(size);
     options.timeout = kPatience;
-    const auto store = c10::make_intrusive<c10d::PrefixStore>(
+    impl_ = std::make_unique<Impl>();
+    impl_->store = c10::make_intrusive<c10d::PrefixStore>(
         "efficientad_" + variable("TORCHELASTIC_RESTART_COUNT"),
         c10::make_intrusive<c10d::TCPStore>(address, options));
-    impl_ = std::make_unique<Impl>();
-    impl_->group = c10::make_intrusive<c10d::ProcessGroupGloo>(
-        store, static_cast<int>(rank), static_cast<int>(size),
+    impl_->gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
+        impl_->store, static_cast<int>(rank), static_cast<int>(size),
         c10d::ProcessGroupGloo::Options::create_default(kPatience));
   } catch (const std::exception& error) {
     throw Error(fmt::format("the {} processes did not meet at {}:{} ({})", size, address, port,
@@ -95,18 +121,30 @@ Ranks::~Ranks() = default;
 void Ranks::sum(const std::vector<torch::Tensor>& tensors) {
   if (alone()) return;
   const torch::NoGradGuard no_grad;
-  std::vector<torch::Tensor> flat;
-  for (const auto& tensor : tensors) flat.push_back(tensor.detach().to(torch::kCPU).flatten());
-  std::vector<torch::Tensor> all = {torch::cat(flat)};
+  std::vector<torch::Tensor> on_host;
+  std::vector<torch::Tensor> on_gpu;
   try {
-    impl_->group->allreduce(all)->wait();
+    for (const auto& tensor : tensors) {
+      if (tensor.is_cuda()) impl_->try_nccl(rank_, size_);
+      (tensor.is_cuda() && impl_->nccl ? on_gpu : on_host).push_back(tensor.detach());
+    }
+    // The host's first: gloo notices at once if another process is gone, NCCL only waits.
+    for (const auto& [list, on_the_gpu] : {std::pair{&on_host, false}, {&on_gpu, true}}) {
+      if (list->empty()) continue;
+      std::vector<torch::Tensor> flat;
+      for (const auto& tensor : *list) {
+        flat.push_back((on_the_gpu ? tensor : tensor.to(torch::kCPU)).flatten());
+      }
+      std::vector<torch::Tensor> all = {torch::cat(flat)};
+      (on_the_gpu ? impl_->nccl->allreduce(all) : impl_->gloo->allreduce(all))->wait();
+      int64_t begin = 0;
+      for (auto& tensor : *list) {
+        tensor.copy_(all[0].narrow(0, begin, tensor.numel()).view(tensor.sizes()));
+        begin += tensor.numel();
+      }
+    }
   } catch (const std::exception& error) {
     throw Error("another process of this job is gone (" + message_of(error) + ")");
-  }
-  int64_t begin = 0;
-  for (auto tensor : tensors) {
-    tensor.detach().copy_(all[0].narrow(0, begin, tensor.numel()).view(tensor.sizes()));
-    begin += tensor.numel();
   }
 }
 

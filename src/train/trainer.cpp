@@ -435,8 +435,11 @@ class Run {
     Prefetcher<TrainingImages::Drawn> batches(
         step_, options_.steps, [this](int64_t step) { return images_->draw(step); },
         static_cast<int>(options_.workers));
+    const double batch_factor = batch_learning_rate_factor(options_.batch_learning_rate,
+                                                           options_.batch_size * ranks_.size());
     while (const auto drawn = batches.next()) {
       const double factor =
+          batch_factor *
           learning_rate_factor(options_.schedule, options_.warmup_fraction, step_, options_.steps);
       const StepReport step = train_step(*drawn, factor);
       ++step_;

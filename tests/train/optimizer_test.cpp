@@ -186,6 +186,12 @@ TEST(Optimizer, MuonInBfloat16IsClose) {
   EXPECT_FALSE(torch::equal(rounded, exact));
 }
 
+TEST(LearningRate, GrowsWithTheBatch) {
+  EXPECT_EQ(batch_learning_rate_factor("none", 9), 1.0);
+  EXPECT_EQ(batch_learning_rate_factor("sqrt", 9), 3.0);
+  EXPECT_EQ(batch_learning_rate_factor("linear", 9), 9.0);
+}
+
 TEST(LearningRate, Schedules) {
   EXPECT_EQ(learning_rate_factor("step", 0, 0, 100), 1.0);
   EXPECT_EQ(learning_rate_factor("step", 0, 94, 100), 1.0);

@@ -79,4 +79,8 @@ torch::Tensor orthogonalize(const torch::Tensor& matrix, const std::string& prec
 double learning_rate_factor(const std::string& schedule, double warmup_fraction, int64_t step,
                             int64_t steps);
 
+/// Factor of the learning rate for `images` a step. "none": 1. "linear": their number (Goyal et al.
+/// 2017, for gradient descent). "sqrt": its square root (Malladi et al. 2022, for Adam).
+double batch_learning_rate_factor(const std::string& rule, int64_t images);
+
 }  // namespace efficientad

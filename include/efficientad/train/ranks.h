@@ -11,7 +11,7 @@
 namespace efficientad {
 
 /// The processes of one job, which a launcher (torchrun, Slurm, mpirun) started and numbered; they
-/// talk by LibTorch's process groups (gloo, over TCP).
+/// talk by LibTorch's process groups: gloo, over TCP, and NCCL for what is on GPUs.
 class Ranks {
  public:
   /// From the environment: WORLD_SIZE processes, of which this is RANK, that meet at

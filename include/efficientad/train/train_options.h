@@ -43,6 +43,7 @@ struct TrainOptions {
   double muon_learning_rate = 0.02;
   double autoencoder_muon_learning_rate = 0;
   bool student_guides_autoencoder = true;
+  std::string batch_learning_rate = "none";
   std::string schedule = "step";
   double warmup_fraction = 0;
   double ema_decay = 0;
@@ -196,6 +197,11 @@ struct TrainOptions {
                        .source = fast,
                        .minimum = 0,
                        .maximum = 10});
+    visitor("batch_learning_rate", batch_learning_rate,
+            OptionInfo{.help = "how step sizes grow with the images of a step, those of all "
+                               "processes: none, or times their number or its square root",
+                       .source = "ours: the paper has one image a step; see docs/training-speed.md",
+                       .choices = {"none", "sqrt", "linear"}});
     visitor(
         "student_guides_autoencoder", student_guides_autoencoder,
         OptionInfo{.help = "the difference between student and autoencoder also trains the "

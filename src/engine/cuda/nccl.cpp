@@ -1,0 +1,38 @@
+#include <string>
+
+#include "efficientad/core/cuda_part.h"
+
+#ifdef USE_C10D_NCCL
+
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+
+extern "C" c10d::Backend* efficientad_make_nccl_1(c10d::Store* store, int rank, int size,
+                                                  double seconds, std::string* problem) {
+  try {
+    int version = 0;
+    ncclGetVersion(&version);
+    if (version != NCCL_VERSION_CODE) {
+      *problem = "this program was built for NCCL " + std::to_string(NCCL_VERSION_CODE) +
+                 ", but there is " + std::to_string(version);
+      return nullptr;
+    }
+    auto options = c10d::ProcessGroupNCCL::Options::create();
+    options->timeout = std::chrono::milliseconds(static_cast<int64_t>(1000 * seconds));
+    return c10::make_intrusive<c10d::ProcessGroupNCCL>(
+               c10::intrusive_ptr<c10d::Store>::reclaim_copy(store), rank, size, options)
+        .release();
+  } catch (const std::exception& error) {
+    *problem = error.what();
+    return nullptr;
+  }
+}
+
+#else
+
+extern "C" c10d::Backend* efficientad_make_nccl_1(c10d::Store*, int, int, double,
+                                                  std::string* problem) {
+  *problem = "this program was built without NCCL";
+  return nullptr;
+}
+
+#endif
