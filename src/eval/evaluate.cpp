@@ -12,6 +12,7 @@
 #include "efficientad/data/image.h"
 #include "efficientad/data/loader.h"
 #include "efficientad/data/resize.h"
+#include "efficientad/eval/regions.h"
 
 namespace efficientad {
 
@@ -35,30 +36,48 @@ struct LoadedImage {
   std::array<int64_t, 2> size_hw;
 };
 
+/// Limits of the false-positive rate, as the reports of MVTec's scripts name them.
+using Limits = std::vector<std::pair<const char*, double>>;
+const Limits kProLimits = {{"0.3", 0.3}, {"0.05", 0.05}, {"1.0", 1.0}};
+const Limits kSproLimits = {
+    {"0.01", 0.01}, {"0.05", 0.05}, {"0.1", 0.1}, {"0.3", 0.3}, {"1.0", 1.0}};
+
+/// Which overlaps an image's pixels count for.
+enum class Regions { kNone, kComponents, kDefects };
+
 /// An image's map and the union of its masks, uint8, not zero where defective.
 struct LoadedMap {
   torch::Tensor map;
   torch::Tensor defective;
+  Overlap overlap;
 };
 
-LoadedMap load_map(const EvaluatedImage& image) {
+LoadedMap load_map(const EvaluatedImage& image, Regions regions,
+                   const std::vector<SaturationRule>& rules) {
   LoadedMap loaded;
   loaded.map = read_tiff(image.map_path).contiguous();
   const std::array<int64_t, 2> map_hw = {loaded.map.size(0), loaded.map.size(1)};
+  std::vector<torch::Tensor> masks;
   for (const auto& path : image.sample.mask_paths) {
-    const torch::Tensor mask = read_mask(path).contiguous();
-    require_mask_size(path, {mask.size(0), mask.size(1)}, image.sample.image_path, map_hw);
-    if (!loaded.defective.defined()) {
-      loaded.defective = mask;
-      continue;
-    }
+    masks.push_back(read_mask(path).contiguous());
+    require_mask_size(path, {masks.back().size(0), masks.back().size(1)}, image.sample.image_path,
+                      map_hw);
+  }
+  if (masks.empty()) {
+    loaded.defective = torch::zeros({map_hw[0], map_hw[1]}, torch::kUInt8);
+    return loaded;
+  }
+  loaded.defective = masks[0];
+  if (masks.size() > 1) loaded.defective = masks[0].clone();
+  for (size_t m = 1; m < masks.size(); ++m) {
     // Plain loops: this runs in a loader's thread.
     auto* to = loaded.defective.data_ptr<uint8_t>();
-    const auto* from = mask.data_ptr<uint8_t>();
-    for (int64_t i = 0; i < mask.numel(); ++i) to[i] |= from[i];
+    const auto* from = masks[m].data_ptr<uint8_t>();
+    for (int64_t i = 0; i < masks[m].numel(); ++i) to[i] |= from[i];
   }
-  if (!loaded.defective.defined()) {
-    loaded.defective = torch::zeros({map_hw[0], map_hw[1]}, torch::kUInt8);
+  if (regions == Regions::kComponents) loaded.overlap = pro_overlap(loaded.defective);
+  if (regions == Regions::kDefects) {
+    loaded.overlap = spro_overlap(masks, loaded.map, rules, image.sample.mask_paths);
   }
   return loaded;
 }
@@ -190,7 +209,7 @@ Evaluation evaluate(const Detector& detector, const Dataset& dataset,
     }
   }
   evaluate_scores(evaluation);
-  evaluate_pixels(evaluation, settings.loader_threads);
+  evaluate_pixels(evaluation, dataset, settings.loader_threads);
   staging.replace(maps);
   for (auto& image : evaluation.images) image.map_path = anomaly_map_path(maps, image.sample);
   return evaluation;
@@ -219,9 +238,12 @@ void evaluate_scores(Evaluation& evaluation) {
   evaluation.loco_auroc_by_defect_mean = mean_of(evaluation.loco_auroc_by_defect);
 }
 
-void evaluate_pixels(Evaluation& evaluation, int loader_threads) {
+void evaluate_pixels(Evaluation& evaluation, const Dataset& dataset, int loader_threads) {
   evaluation.pixel_metrics = {};
   evaluation.no_pixel_metrics.clear();
+  evaluation.au_pro.clear();
+  evaluation.au_spro.clear();
+  evaluation.aupimo.reset();
   int64_t anomalous = 0;
   int64_t masked = 0;
   for (const auto& image : evaluation.images) {
@@ -238,17 +260,63 @@ void evaluate_pixels(Evaluation& evaluation, int loader_threads) {
   }
   if (!evaluation.no_pixel_metrics.empty()) return;
 
-  evaluation.pixel_metrics = pixel_metrics([&](const PixelVisitor& visit) {
-    Prefetcher<LoadedMap> loader(
-        0, static_cast<int64_t>(evaluation.images.size()),
-        [&](int64_t i) { return load_map(evaluation.images[static_cast<size_t>(i)]); },
-        loader_threads, /*ahead=*/4);
-    while (const auto loaded = loader.next()) {
-      stop_if_interrupted();
-      visit(loaded->map.data_ptr<float>(), loaded->defective.data_ptr<uint8_t>(),
-            loaded->map.numel());
+  std::vector<SaturationRule> rules;
+  const auto source_of = [&](Regions regions, const std::string& kind) -> PixelSource {
+    std::vector<const EvaluatedImage*> images;
+    for (const auto& image : evaluation.images) {
+      if (kind.empty() || !image.sample.anomalous() || image.sample.defect == kind) {
+        images.push_back(&image);
+      }
     }
-  });
+    return [images, regions, &rules, loader_threads](const PixelVisitor& visit) {
+      Prefetcher<LoadedMap> loader(
+          0, static_cast<int64_t>(images.size()),
+          [&](int64_t i) { return load_map(*images[static_cast<size_t>(i)], regions, rules); },
+          loader_threads, /*ahead=*/4);
+      while (const auto loaded = loader.next()) {
+        stop_if_interrupted();
+        const torch::Tensor& overlap = loaded->overlap.per_pixel;
+        visit({.scores = loaded->map.data_ptr<float>(),
+               .defective = loaded->defective.data_ptr<uint8_t>(),
+               .count = loaded->map.numel(),
+               .overlap = overlap.defined() ? overlap.data_ptr<float>() : nullptr,
+               .regions = loaded->overlap.regions});
+      }
+    };
+  };
+  /// The areas of a set's overlaps, by their limits' names.
+  const auto areas = [](const PixelMetrics& metrics, const Limits& limits) {
+    std::map<std::string, std::optional<double>> named;
+    for (size_t i = 0; i < limits.size(); ++i) {
+      auto& area = named[limits[i].first];
+      if (i < metrics.overlap_areas.size()) area = metrics.overlap_areas[i];
+    }
+    return named;
+  };
+  const auto numbers = [](const Limits& limits) {
+    std::vector<double> values;
+    for (const auto& [name, value] : limits) values.push_back(value);
+    return values;
+  };
+  const PixelMetrics metrics =
+      pixel_metrics(source_of(Regions::kComponents, ""), numbers(kProLimits));
+  evaluation.pixel_metrics = metrics;
+  evaluation.au_pro = areas(metrics, kProLimits);
+  evaluation.aupimo =
+      aupimo(source_of(Regions::kNone, ""), static_cast<int64_t>(evaluation.images.size()));
+  if (dataset.layout == "loco") {
+    rules = read_saturation_rules(dataset.root / "defects_config.json");
+    std::map<std::string, std::map<std::string, std::optional<double>>> by_limit;
+    for (const auto& [kind, unused] : evaluation.auroc_by_defect) {
+      const auto named = areas(
+          pixel_metrics(source_of(Regions::kDefects, kind), numbers(kSproLimits)), kSproLimits);
+      evaluation.au_spro[kind] = named;
+      for (const auto& [limit, area] : named) by_limit[limit][kind] = area;
+    }
+    for (const auto& [limit, of_kinds] : by_limit) {
+      evaluation.au_spro["mean"][limit] = mean_of(of_kinds);
+    }
+  }
   if (evaluation.pixel_metrics.positives == 0) {
     evaluation.no_pixel_metrics = "all masks are empty";
   } else if (evaluation.pixel_metrics.negatives == 0) {

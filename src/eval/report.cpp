@@ -84,6 +84,8 @@ Json make_report(const Evaluation& evaluation, const Dataset& dataset, const Mod
   report["image_average_precision"] = number_or_null(images.average_precision);
   report["image_f1_max"] = number_or_null(images.f1_max);
   report["image_f1_max_threshold"] = number_or_null(images.f1_max_threshold);
+  report["image_fpr_at_95_tpr"] = number_or_null(images.fpr_at_95_tpr);
+  report["image_fpr_at_99_tpr"] = number_or_null(images.fpr_at_99_tpr);
   report["image_auroc_by_defect"] = figures_by_name(evaluation.auroc_by_defect);
   report["image_auroc_by_defect_mean"] = number_or_null(evaluation.auroc_by_defect_mean);
   if (dataset.layout == "loco") {
@@ -95,6 +97,14 @@ Json make_report(const Evaluation& evaluation, const Dataset& dataset, const Mod
   report["pixel_average_precision"] = number_or_null(pixels.average_precision);
   report["pixel_f1_max"] = number_or_null(pixels.f1_max);
   report["pixel_f1_max_threshold"] = number_or_null(pixels.f1_max_threshold);
+  report["au_pro"] = figures_by_name(evaluation.au_pro);
+  if (dataset.layout == "loco") {
+    report["au_spro"] = Json::object();
+    for (const auto& [kind, areas] : evaluation.au_spro) {
+      report["au_spro"][kind] = figures_by_name(areas);
+    }
+  }
+  report["aupimo"] = number_or_null(evaluation.aupimo);
   if (!evaluation.no_pixel_metrics.empty()) {
     report["pixel_metrics_missing"] = evaluation.no_pixel_metrics;
   }
@@ -140,6 +150,21 @@ std::string report_table(const Json& report) {
   table += fmt::format("{:24} {:>8}\n{:24} {:>8}\n", "images, student-teacher",
                        figure(report.at("image_auroc_student_teacher")), "images, autoencoder",
                        figure(report.at("image_auroc_autoencoder")));
+  const auto areas = [&](const char* name, const Json& by_limit) {
+    if (by_limit.empty()) return;
+    table += fmt::format("{:24}", name);
+    for (const auto& [limit, area] : by_limit.items()) {
+      table += fmt::format(" {:>8} to {}", figure(area), limit);
+    }
+    table += "\n";
+  };
+  areas("AU-PRO", report.at("au_pro"));
+  if (report.contains("au_spro") && report["au_spro"].contains("mean")) {
+    areas("AU-sPRO", report["au_spro"]["mean"]);
+  }
+  if (report.at("aupimo").is_number()) {
+    table += fmt::format("{:24} {:>8}\n", "AUPIMO", figure(report.at("aupimo")));
+  }
   for (const char* key : {"image_auroc_missing", "pixel_metrics_missing"}) {
     if (report.contains(key)) {
       table += fmt::format("({}: {})\n", std::string(key, 5) + " figures missing",

@@ -117,7 +117,7 @@ TEST(Evaluate, UnitesSeveralMasks) {
                                           .id = "image",
                                           .mask_paths = {dir.path / "0.png", dir.path / "1.png"}},
                                .map_path = dir.path / "map.tiff"});
-  evaluate_pixels(evaluation);
+  evaluate_pixels(evaluation, Dataset{});
   EXPECT_EQ(evaluation.pixel_metrics.positives, 20);
   EXPECT_EQ(evaluation.pixel_metrics.negatives, 60);
 }
@@ -182,7 +182,7 @@ Evaluation made_up_evaluation() {
   add("logical_anomalies", 0.5);
   add("structural_anomalies", 0.4);
   evaluate_scores(evaluation);
-  evaluate_pixels(evaluation);
+  evaluate_pixels(evaluation, Dataset{});
   return evaluation;
 }
 
@@ -211,7 +211,7 @@ TEST(Report, GoodImagesAlone) {
   Evaluation evaluation = made_up_evaluation();
   evaluation.images.resize(2);
   evaluate_scores(evaluation);
-  evaluate_pixels(evaluation);
+  evaluate_pixels(evaluation, Dataset{});
   const auto report = make_report(evaluation, {}, random_bundle(), {});
   EXPECT_TRUE(report.at("image_auroc").is_null());
   EXPECT_EQ(report.at("image_auroc_missing"), "there are no anomalous test images");

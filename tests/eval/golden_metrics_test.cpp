@@ -39,7 +39,7 @@ Evaluation load_evaluation(const std::string& set, const std::string& layout,
         {.sample = sample, .map_path = map, .score = read_tiff(map).max().item<double>()});
   }
   evaluate_scores(evaluation);
-  evaluate_pixels(evaluation);
+  evaluate_pixels(evaluation, dataset);
   return evaluation;
 }
 
@@ -58,6 +58,10 @@ TEST(golden_metrics, MvtecAd) {
   check("pixel_auroc", evaluation.pixel_metrics.auroc);
   check("pixel_average_precision", evaluation.pixel_metrics.average_precision);
   check("pixel_f1_max", evaluation.pixel_metrics.f1_max);
+  for (const auto& [limit, value] : expected.at("au_pro").items()) {
+    ASSERT_TRUE(evaluation.au_pro.at(limit).has_value()) << limit;
+    EXPECT_NEAR(*evaluation.au_pro.at(limit), value.get<double>(), kTolerance) << limit;
+  }
 }
 
 TEST(golden_metrics, MvtecLocoClassification) {
@@ -73,6 +77,22 @@ TEST(golden_metrics, MvtecLocoClassification) {
   }
   ASSERT_TRUE(evaluation.loco_auroc_by_defect_mean.has_value());
   EXPECT_NEAR(*evaluation.loco_auroc_by_defect_mean, expected.at("mean").get<double>(), kTolerance);
+}
+
+TEST(golden_metrics, MvtecLocoLocalization) {
+  const auto expected =
+      load_golden("metrics/expected.json").at("mvtec_loco").at("localization").at("auc_spro");
+  const Evaluation evaluation =
+      load_evaluation("mvtec_loco", "loco", categories_of("mvtec_loco").front());
+  // The script samples its thresholds.
+  constexpr double kSampled = 2e-3;
+  for (const auto& [kind, by_limit] : expected.items()) {
+    for (const auto& [limit, value] : by_limit.items()) {
+      const auto& area = evaluation.au_spro.at(kind).at(limit);
+      ASSERT_TRUE(area.has_value()) << kind << " " << limit;
+      EXPECT_NEAR(*area, value.get<double>(), kSampled) << kind << " " << limit;
+    }
+  }
 }
 
 }  // namespace

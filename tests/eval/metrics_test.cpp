@@ -63,7 +63,9 @@ PixelSource source_of(const std::vector<Scored>& items, size_t pixels) {
         scores.push_back(static_cast<float>(items[i].score));
         labels.push_back(items[i].positive ? 255 : 0);
       }
-      visit(scores.data(), labels.data(), static_cast<int64_t>(scores.size()));
+      visit({.scores = scores.data(),
+             .defective = labels.data(),
+             .count = static_cast<int64_t>(scores.size())});
     }
   };
 }
@@ -179,7 +181,7 @@ TEST(PixelMetrics, SameAsTheDefinitionsWhateverTheMemory) {
     const auto items = random_items(800, step, 11);
     const auto expected = slow_metrics(items);
     for (const int64_t memory : {int64_t{1}, int64_t{600}, kPixelMemory}) {
-      const auto actual = pixel_metrics(source_of(items, 100), memory);
+      const auto actual = pixel_metrics(source_of(items, 100), {}, memory);
       expect_same(actual, expected);
       EXPECT_EQ(actual.f1_max_threshold, expected.f1_max_threshold);
     }
@@ -209,6 +211,187 @@ TEST(PixelMetrics, NegativeZeroTiesWithZeroAndInfinitiesRank) {
   const std::vector<Scored> wide = {
       {infinity, true}, {1e-40, true}, {-1e-40, false}, {-infinity, false}};
   EXPECT_EQ(pixel_metrics(source_of(wide, 4)).auroc, 1.0);
+}
+
+/// Maps with regions that touch one another, and the slow definitions.
+struct MapsWithRegions {
+  struct Map {
+    std::vector<float> scores;
+    std::vector<uint8_t> defective;
+    std::vector<float> overlap;
+    int64_t regions = 0;
+  };
+  std::vector<Map> maps;
+
+  MapsWithRegions(double step, uint64_t seed) {
+    Rng rng(seed);
+    for (int m = 0; m < 6; ++m) {
+      Map map;
+      constexpr int kPixels = 200;
+      map.regions = m % 3;
+      for (int i = 0; i < kPixels; ++i) {
+        const int64_t region = map.regions > 0 ? i / 20 : 9;
+        const bool bad = region < map.regions;
+        double score = rng.normal() + (bad ? 0.5 : 0.0);
+        if (step > 0) score = std::round(score / step) * step;
+        map.scores.push_back(static_cast<float>(score));
+        map.defective.push_back(bad ? 1 : 0);
+        map.overlap.push_back(bad ? 1.0f / 20 : 0.0f);
+      }
+      maps.push_back(map);
+    }
+  }
+
+  PixelSource source() const {
+    return [this](const PixelVisitor& visit) {
+      for (const auto& map : maps) {
+        visit({.scores = map.scores.data(),
+               .defective = map.defective.data(),
+               .count = static_cast<int64_t>(map.scores.size()),
+               .overlap = map.overlap.data(),
+               .regions = map.regions});
+      }
+    };
+  }
+
+  std::set<float, std::greater<>> thresholds(bool normal_maps_only) const {
+    std::set<float, std::greater<>> all;
+    for (const auto& map : maps) {
+      if (!normal_maps_only || map.regions == 0) all.insert(map.scores.begin(), map.scores.end());
+    }
+    return all;
+  }
+
+  /// Share of the pixels of one kind in a map that score at least `threshold`.
+  static double found(const Map& map, bool defective, float threshold, int64_t region = -1) {
+    double hits = 0;
+    double all = 0;
+    for (size_t i = 0; i < map.scores.size(); ++i) {
+      if ((map.defective[i] != 0) != defective) continue;
+      if (region >= 0 && static_cast<int64_t>(i / 20) != region) continue;
+      all += 1;
+      hits += map.scores[i] >= threshold ? 1 : 0;
+    }
+    return hits / all;
+  }
+};
+
+TEST(PixelMetrics, OverlapAreasAreThoseOfTheDefinition) {
+  const std::vector<double> limits = {0.05, 0.3, 1.0};
+  for (const double step : {0.0, 0.25, 3.0}) {
+    const MapsWithRegions set(step, 21);
+    std::vector<double> expected(limits.size(), 0);
+    double last_rate = 0;
+    double last_overlap = 0;
+    for (const float threshold : set.thresholds(false)) {
+      double hits = 0;
+      double good = 0;
+      double overlap = 0;
+      double regions = 0;
+      for (const auto& map : set.maps) {
+        const auto pixels = static_cast<double>(map.scores.size()) - 20.0 * double(map.regions);
+        good += pixels;
+        hits += pixels * MapsWithRegions::found(map, false, threshold);
+        for (int64_t r = 0; r < map.regions; ++r) {
+          overlap += MapsWithRegions::found(map, true, threshold, r);
+          regions += 1;
+        }
+      }
+      const double rate = hits / good;
+      overlap /= regions;
+      for (size_t i = 0; i < limits.size(); ++i) {
+        if (last_rate >= limits[i]) continue;
+        const double part =
+            rate > limits[i] ? (limits[i] - last_rate) / (rate - last_rate) : 1.0;
+        const double end = last_overlap + part * (overlap - last_overlap);
+        expected[i] += (last_overlap + end) / 2 * part * (rate - last_rate) / limits[i];
+      }
+      last_rate = rate;
+      last_overlap = overlap;
+    }
+    for (const int64_t memory : {int64_t{1}, int64_t{600}, kPixelMemory}) {
+      const auto metrics = pixel_metrics(set.source(), limits, memory);
+      ASSERT_EQ(metrics.overlap_areas.size(), limits.size());
+      // A pixel's share of its region is rounded to float32.
+      for (size_t i = 0; i < limits.size(); ++i) {
+        EXPECT_NEAR(metrics.overlap_areas[i], expected[i], 1e-6) << step << " " << limits[i];
+      }
+    }
+  }
+  const std::vector<Scored> items = {{0.5, false}, {0.7, true}};
+  EXPECT_TRUE(pixel_metrics(source_of(items, 1), limits).overlap_areas.empty());
+}
+
+TEST(Aupimo, IsThatOfTheDefinition) {
+  // 1.2 million good pixels, so that rates of 1e-5 can be told.
+  for (const double step : {0.0, 0.001}) {
+    Rng rng(8);
+    std::vector<MapsWithRegions::Map> maps;
+    for (int m = 0; m < 8; ++m) {
+      MapsWithRegions::Map map;
+      const bool bad = m >= 6;
+      // Normal maps of two sizes.
+      const int pixels = m % 2 == 0 ? 150000 : 250000;
+      for (int i = 0; i < pixels; ++i) {
+        const bool defective = bad && i < 500;
+        double score = rng.normal() + (defective ? 4.0 : 0.0);
+        if (step > 0) score = std::round(score / step) * step;
+        map.scores.push_back(static_cast<float>(score));
+        map.defective.push_back(defective ? 1 : 0);
+      }
+      maps.push_back(map);
+    }
+    const PixelSource source = [&](const PixelVisitor& visit) {
+      for (const auto& map : maps) {
+        visit({.scores = map.scores.data(),
+               .defective = map.defective.data(),
+               .count = static_cast<int64_t>(map.scores.size())});
+      }
+    };
+    std::set<float, std::greater<>> thresholds;
+    for (int m = 0; m < 6; ++m) {
+      for (const float score : maps[static_cast<size_t>(m)].scores) {
+        if (score > 3) thresholds.insert(score);
+      }
+    }
+    double expected = 0;
+    double last_rate = 0;
+    for (const float threshold : thresholds) {
+      double rate = 0;
+      for (int m = 0; m < 6; ++m) {
+        rate += MapsWithRegions::found(maps[static_cast<size_t>(m)], false, threshold) / 6;
+      }
+      const double low = std::max(last_rate, 1e-5);
+      const double high = std::min(rate, 1e-4);
+      if (high > low) {
+        const double found = (MapsWithRegions::found(maps[6], true, threshold) +
+                              MapsWithRegions::found(maps[7], true, threshold)) /
+                             2;
+        expected += found * std::log(high / low) / std::log(10.0);
+      }
+      last_rate = rate;
+      if (rate > 1e-4) break;
+    }
+    EXPECT_GT(expected, 0.2);
+    EXPECT_NEAR(aupimo(source, 8).value(), expected, 1e-9);
+  }
+}
+
+TEST(Aupimo, IsEmptyWhereItCannotBeTold) {
+  const std::vector<Scored> few = {{0.5, false}, {0.7, false}, {0.9, true}, {0.1, false}};
+  EXPECT_FALSE(aupimo(source_of(few, 2), 2));
+  EXPECT_FALSE(aupimo([](const PixelVisitor&) {}, 0));
+}
+
+TEST(Metrics, FalsePositiveRateWhereNearlyAllPositivesAreFound) {
+  std::vector<Scored> items;
+  for (int i = 1; i <= 100; ++i) items.push_back({static_cast<double>(i), true});
+  for (const double score : {1.5, 2.5, 5.5, 6.5, 200.0}) items.push_back({score, false});
+  const auto metrics = ranking_metrics(items);
+  // 95 positives are at 6 and above, with two of the five negatives; 99 at 2 and above, with four.
+  EXPECT_DOUBLE_EQ(metrics.fpr_at_95_tpr.value(), 2.0 / 5);
+  EXPECT_DOUBLE_EQ(metrics.fpr_at_99_tpr.value(), 4.0 / 5);
+  EXPECT_FALSE(ranking_metrics({{0.5, true}}).fpr_at_95_tpr);
 }
 
 TEST(PixelMetrics, OneClassHasNoAuroc) {

@@ -44,6 +44,12 @@ struct Evaluation {
   std::map<std::string, std::optional<double>> loco_auroc_by_defect;
   std::optional<double> loco_auroc_by_defect_mean;
   RankingMetrics pixel_metrics;
+  /// AU-PRO by the limit of its false-positive rate, "0.3", "0.05" and "1.0" (MVTec AD's script).
+  std::map<std::string, std::optional<double>> au_pro;
+  /// MVTec LOCO only: AU-sPRO by kind of anomaly, each with the good images, and limit, "0.01" to
+  /// "1.0"; and "mean" over the kinds.
+  std::map<std::string, std::map<std::string, std::optional<double>>> au_spro;
+  std::optional<double> aupimo;
   /// Why there are no pixel metrics; empty where there are.
   std::string no_pixel_metrics;
 };
@@ -79,7 +85,8 @@ void evaluate_scores(Evaluation& evaluation);
 
 /// Computes the pixel metrics of an evaluation from its map files and masks (a pixel is defective
 /// where any of its image's masks is above zero), or sets the reason why there are none. The maps
-/// are read twice or more, in background threads, and never held together.
-void evaluate_pixels(Evaluation& evaluation, int loader_threads = 1);
+/// are read several times, in background threads, and never held together. `dataset` is the one
+/// that the images are of; MVTec LOCO's defects_config.json is read from its folder.
+void evaluate_pixels(Evaluation& evaluation, const Dataset& dataset, int loader_threads = 1);
 
 }  // namespace efficientad

@@ -29,6 +29,10 @@ struct RankingMetrics {
   /// Empty without positives.
   std::optional<double> f1_max;
   std::optional<double> f1_max_threshold;
+  /// Share of the negatives that is called positive where at least 95 % (99 %) of the positives
+  /// are. Empty unless both classes are there.
+  std::optional<double> fpr_at_95_tpr;
+  std::optional<double> fpr_at_99_tpr;
 };
 
 /// The metrics of a set of scores. Ties are handled exactly. Throws Error for a NaN score.
@@ -40,9 +44,19 @@ RankingMetrics ranking_metrics(std::vector<Scored> items);
 /// of behind the last. Without ties both are the same. Empty unless both classes are there.
 std::optional<double> auroc_of_loco_script(std::vector<Scored> items);
 
-/// Takes the pixels of one map: `count` scores and, for each, whether it is defective (not zero).
-using PixelVisitor =
-    std::function<void(const float* scores, const uint8_t* defective, int64_t count)>;
+/// The pixels of one map.
+struct MapPixels {
+  const float* scores;
+  /// Not zero where a pixel is defective.
+  const uint8_t* defective;
+  int64_t count;
+  /// What a pixel that is found adds to the overlaps with the map's regions (see regions.h), whose
+  /// number is `regions`; zero where it is not defective. May be nullptr.
+  const float* overlap = nullptr;
+  int64_t regions = 0;
+};
+
+using PixelVisitor = std::function<void(const MapPixels& map)>;
 
 /// Calls the visitor once for each map of a set. Called several times, it must give the same pixels
 /// each time, in any order.
@@ -51,11 +65,30 @@ using PixelSource = std::function<void(const PixelVisitor& visit)>;
 /// Memory pixel_metrics() may take for its counts.
 inline constexpr int64_t kPixelMemory = int64_t{1} << 30;
 
+struct PixelMetrics : RankingMetrics {
+  /// For each limit: the area under the curve of the regions' mean overlap over the false-positive
+  /// rate (defect-free pixels that are found, of all such), from 0 to the limit, divided by the
+  /// limit. As MVTec's scripts compute AU-PRO and AU-sPRO: trapezoids between the thresholds at
+  /// distinct scores, the last one cut at the limit. Empty without regions or defect-free pixels.
+  std::vector<double> overlap_areas;
+};
+
+/// AUPIMO (Bertoldo et al. 2024): of each anomalous map, the share of its defective pixels that is
+/// found, averaged over the logarithm of the false-positive rate from 1e-5 to 1e-4; that rate is
+/// the mean over the normal maps of the share of their pixels that is found. Then the mean over the
+/// anomalous maps. Exact: a step at each distinct score of the normal maps. A map is normal if it
+/// has no defective pixel. `maps`: at least how many `source` gives. Empty without normal or
+/// anomalous maps, or if those pixels of the normal maps that score highest are more than 1e-4 of
+/// all. Two passes over the maps.
+std::optional<double> aupimo(const PixelSource& source, int64_t maps);
+
 /// The metrics over all pixels of all maps of `source`, exact: no binning, ties included. The maps
 /// are never held: the first pass counts pixels by the upper half of their scores' bits, further
 /// passes sort within those 65536 classes, as many classes at once as `memory_bytes` permit (2
-/// bytes a pixel; one further pass is enough for 5 * 10^8 pixels in kPixelMemory). Throws Error for
-/// a NaN score, Interrupted if the user asks to stop.
-RankingMetrics pixel_metrics(const PixelSource& source, int64_t memory_bytes = kPixelMemory);
+/// bytes a pixel, 8 if it is defective; one further pass is enough for 5 * 10^8 good pixels in
+/// kPixelMemory). `limits`: of the false-positive rate, in (0, 1], for the areas of overlap. Throws
+/// Error for a NaN score, Interrupted if the user asks to stop.
+PixelMetrics pixel_metrics(const PixelSource& source, const std::vector<double>& limits = {},
+                           int64_t memory_bytes = kPixelMemory);
 
 }  // namespace efficientad

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+namespace efficientad {
+
+/// What each pixel of a map, once found, adds to the overlap of its regions, and how many regions
+/// there are. A region's overlap is at most 1; all of a pixel's regions are added up.
+struct Overlap {
+  /// float32 [H, W]; zero where there is no region.
+  torch::Tensor per_pixel;
+  int64_t regions = 0;
+};
+
+/// For PRO (Bergmann et al. 2021, MVTec AD): a region is an 8-connected component of the mask,
+/// uint8 [H, W], not zero where defective; each of its pixels adds 1 / its area.
+Overlap pro_overlap(const torch::Tensor& mask);
+
+/// How much of a defect must be found for its overlap to be complete (MVTec LOCO's
+/// defects_config.json).
+struct SaturationRule {
+  /// Value of the defect's pixels in its mask, 1 to 255.
+  int64_t pixel_value = 0;
+  /// Pixels, or a share of the defect's area.
+  double threshold = 0;
+  bool relative = false;
+};
+
+/// Reads <category folder>/defects_config.json; throws Error if it is missing or damaged.
+std::vector<SaturationRule> read_saturation_rules(const std::filesystem::path& file);
+
+/// Pixels that complete the overlap of a defect of `area` pixels: int(threshold * area) or
+/// min(threshold, area), at least 1.
+int64_t saturation_area(const SaturationRule& rule, int64_t area);
+
+/// For sPRO (Bergmann et al. 2022, MVTec LOCO AD): each mask, uint8 [H, W] with one value that is
+/// not zero, is one region, however many components it has; min(found pixels / saturation area, 1).
+/// As pixels are found in the order of `scores`, float32 [H, W], the first up to the saturation
+/// area add 1 / that area each, the others nothing. Throws Error, naming `files`, for a mask with
+/// several values, or one that has no rule.
+Overlap spro_overlap(const std::vector<torch::Tensor>& masks, const torch::Tensor& scores,
+                     const std::vector<SaturationRule>& rules,
+                     const std::vector<std::filesystem::path>& files);
+
+}  // namespace efficientad
