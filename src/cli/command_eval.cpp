@@ -1,4 +1,5 @@
 #include <filesystem>
+#include <optional>
 
 #include "cli/command.h"
 #include "cli/eval_options.h"
@@ -14,6 +15,95 @@
 
 namespace efficientad::cli {
 
+namespace fs = std::filesystem;
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Where an evaluation writes: its reports, and the tree of anomaly maps of all categories.
+struct Places {
+  fs::path report;
+  fs::path maps;
+};
+
+/// Evaluates one category and writes its report, which is given back.
+Json evaluate_one(const EvalOptions& options, const Places& places, torch::Device device) {
+  const Dataset dataset =
+      open_dataset(options.dataset, options.data, options.category, options.folder());
+  std::optional<Detector> detector;
+  if (options.maps.empty()) {
+    ModelBundle bundle = load_bundle(options.model);
+    const std::string engine = resolve_engine(options.engine, device);
+    spdlog::info("evaluate {} on {} test images of {}, engine {} on {}", options.model,
+                 dataset.test.size(), dataset.category, engine, describe_device(device));
+    detector.emplace(std::move(bundle), device, engine);
+  } else {
+    spdlog::info("evaluate the maps in {} on {} test images of {}", options.maps,
+                 dataset.test.size(), dataset.category);
+  }
+  make_result_folder(places.report);
+  Progress progress("eval", static_cast<int64_t>(dataset.test.size()), "image");
+  const EvaluateSettings settings = {
+      .output = places.maps,
+      .batch_size = options.batch_size,
+      .progress = [&](int64_t done, int64_t) { progress.update(done); }};
+  const Evaluation evaluation = detector ? evaluate(*detector, dataset, settings)
+                                         : evaluate_maps(options.maps, dataset, settings);
+  progress.finish();
+  const auto resolved = options_to_json(options);
+  Json report =
+      make_report(evaluation, dataset, detector ? &detector->bundle() : nullptr, resolved);
+  write_json(places.report / "options.json", resolved);
+  write_file(places.report / "scores.csv", scores_csv(evaluation));
+  write_json(places.report / "report.json", report);
+  return report;
+}
+
+void print_places(const Json& report, const EvalOptions& options, const Places& places) {
+  fmt::print("{}\nreport: {}\nscores: {}\n", report_table(report),
+             (places.report / "report.json").string(), (places.report / "scores.csv").string());
+  if (options.maps.empty()) {
+    fmt::print("anomaly maps: {}\n",
+               (places.maps / "anomaly_maps" / report.at("category").get<std::string>()).string());
+  }
+}
+
+/// Every category; one that fails does not stop the others.
+int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
+  Json reports = Json::object();
+  std::vector<std::string> failed;
+  for (const auto& category : list_categories(options.dataset, options.data, options.folder())) {
+    EvalOptions one = options;
+    one.category = category;
+    if (options.maps.empty()) {
+      one.model = (fs::path(options.model) / category / "model.safetensors").string();
+    }
+    const Places places = {.report = fs::path(options.output) / category, .maps = options.output};
+    try {
+      reports[category] = evaluate_one(one, places, device);
+      if (!json) print_places(reports[category], one, places);
+    } catch (const Interrupted&) {
+      throw;
+    } catch (const std::exception& error) {
+      spdlog::error("{}: {}", category, message_of(error));
+      failed.push_back(category);
+    }
+  }
+  const std::string table = reports_table(reports);
+  write_file(fs::path(options.output) / "summary.md", table);
+  if (json) {
+    fmt::print("{}\n", dump_json(reports));
+  } else {
+    fmt::print("\n{}", table);
+  }
+  require(failed.empty(), "{} of {} categories failed: {}", failed.size(),
+          failed.size() + reports.size(), join(failed));
+  return 0;
+}
+
+}  // namespace
+
 int eval(const Arguments& arguments) {
   EvalOptions options;
   const CommonFlags common = parse_options(
@@ -21,42 +111,20 @@ int eval(const Arguments& arguments) {
       "Measure a detector on the test images of a data set: report.json, scores.csv and an anomaly "
       "map of each image.",
       options);
+  require_usage(options.model.empty() != options.maps.empty(),
+                "give a model, or the folder of maps that something else made: one of --model and "
+                "--maps");
   const InterruptGuard guard;
-  const std::filesystem::path output = options.output;
-
-  const Dataset dataset = open_dataset(options.dataset, options.data, options.category,
-                                       {.normal_dir = options.normal_dir,
-                                        .abnormal_dir = options.abnormal_dir,
-                                        .normal_test_dir = options.normal_test_dir,
-                                        .mask_dir = options.mask_dir});
-  ModelBundle bundle = load_bundle(options.model);
-  make_result_folder(output);
   set_threads(options.threads);
-  const torch::Device device = select_device(options.device);
-  const std::string engine = resolve_engine(options.engine, device);
-  spdlog::info("evaluate {} on {} test images of {}, engine {} on {}", options.model,
-               dataset.test.size(), dataset.category, engine, describe_device(device));
-  const Detector detector(std::move(bundle), device, engine);
-
-  Progress progress("eval", static_cast<int64_t>(dataset.test.size()), "image");
-  const Evaluation evaluation = evaluate(
-      detector, dataset,
-      {.output = output, .batch_size = options.batch_size, .progress = [&](int64_t done, int64_t) {
-         progress.update(done);
-       }});
-  progress.finish();
-
-  const auto resolved = options_to_json(options);
-  const auto report = make_report(evaluation, dataset, detector.bundle(), resolved);
-  write_json(output / "options.json", resolved);
-  write_file(output / "scores.csv", scores_csv(evaluation));
-  write_json(output / "report.json", report);
+  const torch::Device device =
+      options.maps.empty() ? select_device(options.device) : torch::Device(torch::kCPU);
+  if (options.all_categories()) return evaluate_all(options, device, common.json);
+  const Places places = {.report = options.output, .maps = options.output};
+  const Json report = evaluate_one(options, places, device);
   if (common.json) {
     fmt::print("{}\n", dump_json(report));
   } else {
-    fmt::print("{}\nreport: {}\nscores: {}\nanomaly maps: {}\n", report_table(report),
-               (output / "report.json").string(), (output / "scores.csv").string(),
-               (output / "anomaly_maps" / dataset.category).string());
+    print_places(report, options, places);
   }
   return 0;
 }

@@ -54,6 +54,7 @@ int options_table(const Arguments& arguments) {
   print_table<TrainOptions>("train");
   print_table<DistillOptions>("distill");
   print_table<EvalOptions>("eval");
+  print_table<CheckOptions>("dataset");
   print_table<InferOptions>("infer");
   print_table<BenchOptions>("bench");
   print_table<VerifyOptions>("verify");

@@ -215,6 +215,57 @@ Evaluation evaluate(const Detector& detector, const Dataset& dataset,
   return evaluation;
 }
 
+Evaluation evaluate_maps(const fs::path& maps, const Dataset& dataset,
+                         const EvaluateSettings& settings) {
+  require(!dataset.test.empty(), "{}: there are no test images to evaluate on",
+          dataset.root.string());
+  require(fs::is_directory(maps), "{}: there is no such folder", maps.string());
+  check_mask_sizes(dataset);
+  Evaluation evaluation;
+  for (const auto& sample : dataset.test) {
+    // Filed under the kind, or under the name of the image's folder.
+    Sample by_folder = sample;
+    by_folder.defect = sample.image_path.parent_path().filename().string();
+    fs::path found;
+    for (const auto& folder : {maps / dataset.category, maps}) {
+      for (const fs::path& path :
+           {anomaly_map_path(folder, sample), anomaly_map_path(folder, by_folder)}) {
+        if (found.empty() && fs::is_regular_file(path)) found = path;
+      }
+    }
+    require(!found.empty(), "{} has no anomaly map; expected {}", sample.image_path.string(),
+            anomaly_map_path(maps / dataset.category, sample).string());
+    evaluation.images.push_back({.sample = sample, .map_path = found});
+  }
+  const auto total = static_cast<int64_t>(evaluation.images.size());
+  Prefetcher<double> scores(
+      0, total,
+      [&](int64_t i) {
+        const EvaluatedImage& image = evaluation.images[static_cast<size_t>(i)];
+        const torch::Tensor map = read_tiff(image.map_path).contiguous();
+        const auto [height, width] = read_image_size(image.sample.image_path);
+        require(map.size(0) == height && map.size(1) == width,
+                "{} is {}x{}, but its image {} is {}x{}", image.map_path.string(), map.size(1),
+                map.size(0), image.sample.image_path.string(), width, height);
+        const auto* values = map.data_ptr<float>();
+        float most = values[0];
+        for (int64_t k = 0; k < map.numel(); ++k) {
+          require(!std::isnan(values[k]), "{}: holds NaN", image.map_path.string());
+          most = std::max(most, values[k]);
+        }
+        return static_cast<double>(most);
+      },
+      settings.loader_threads);
+  for (int64_t i = 0; i < total; ++i) {
+    evaluation.images[static_cast<size_t>(i)].score = scores.next().value();
+    stop_if_interrupted();
+    if (settings.progress) settings.progress(i + 1, total);
+  }
+  evaluate_scores(evaluation);
+  evaluate_pixels(evaluation, dataset, settings.loader_threads);
+  return evaluation;
+}
+
 void evaluate_scores(Evaluation& evaluation) {
   evaluation.auroc_st = auroc_of_branch(evaluation, &EvaluatedImage::score_st);
   evaluation.auroc_ae = auroc_of_branch(evaluation, &EvaluatedImage::score_ae);

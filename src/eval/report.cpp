@@ -50,7 +50,7 @@ std::string csv_line(const std::vector<std::string>& fields) {
   return line + "\n";
 }
 
-Json make_report(const Evaluation& evaluation, const Dataset& dataset, const ModelBundle& bundle,
+Json make_report(const Evaluation& evaluation, const Dataset& dataset, const ModelBundle* bundle,
                  const Json& options) {
   int64_t false_positives = 0;
   int64_t missed = 0;
@@ -65,7 +65,7 @@ Json make_report(const Evaluation& evaluation, const Dataset& dataset, const Mod
     }
     auto& defect = defects[image.sample.defect];
     defect["images"] = defect["images"].get<int64_t>() + 1;
-    if (image.called_anomalous) continue;
+    if (image.called_anomalous || bundle == nullptr) continue;
     ++missed;
     defect["missed"] = defect["missed"].get<int64_t>() + 1;
   }
@@ -113,29 +113,29 @@ Json make_report(const Evaluation& evaluation, const Dataset& dataset, const Mod
       {"test", evaluation.images.size()},     {"test_good", images.negatives},
       {"test_anomalous", images.positives},   {"pixels_good", pixels.negatives},
       {"pixels_defective", pixels.positives}, {"by_defect", defects}};
-  report["threshold"] = bundle.threshold;
-  report["threshold_rule"] = bundle.threshold_rule;
+  report["options"] = options;
+  if (bundle == nullptr) return report;
+  report["threshold"] = bundle->threshold;
+  report["threshold_rule"] = bundle->threshold_rule;
   report["decisions"] = {{"false_positives", false_positives},
                          {"missed", missed},
                          {"true_positives", images.positives - missed},
                          {"true_negatives", images.negatives - false_positives}};
-  report["options"] = options;
   Json provenance = Json::object();
-  for (const auto& [key, value] : bundle.provenance) provenance[key] = value;
-  report["model"] = {{"model_size", bundle.model_size},
-                     {"image_height", bundle.image_hw[0]},
-                     {"image_width", bundle.image_hw[1]},
-                     {"padding", bundle.padding},
-                     {"autoencoder_input", bundle.autoencoder_input},
-                     {"equalize_exposure", bundle.equalize_exposure},
-                     {"options", bundle.options},
+  for (const auto& [key, value] : bundle->provenance) provenance[key] = value;
+  report["model"] = {{"model_size", bundle->model_size},
+                     {"image_height", bundle->image_hw[0]},
+                     {"image_width", bundle->image_hw[1]},
+                     {"padding", bundle->padding},
+                     {"autoencoder_input", bundle->autoencoder_input},
+                     {"equalize_exposure", bundle->equalize_exposure},
+                     {"options", bundle->options},
                      {"provenance", provenance}};
   return report;
 }
 
 std::string report_table(const Json& report) {
   const auto& counts = report.at("counts");
-  const auto& decisions = report.at("decisions");
   std::string table = fmt::format(
       "{}: {} test images, {} good and {} anomalous\n\n", report.at("category").get<std::string>(),
       counts.at("test").get<int64_t>(), counts.at("test_good").get<int64_t>(),
@@ -177,11 +177,14 @@ std::string report_table(const Json& report) {
                          "missed");
     for (const auto& [defect, auroc] : by_defect.items()) {
       const auto& count = counts.at("by_defect").at(defect);
-      table += fmt::format("{:24} {:>8} {:>18} {:>8}\n", defect, figure(auroc),
-                           count.at("images").get<int64_t>(), count.at("missed").get<int64_t>());
+      table += fmt::format(
+          "{:24} {:>8} {:>18} {:>8}\n", defect, figure(auroc), count.at("images").get<int64_t>(),
+          report.contains("threshold") ? std::to_string(count.at("missed").get<int64_t>()) : "-");
     }
     table += fmt::format("{:24} {:>8}\n", "mean", figure(report.at("image_auroc_by_defect_mean")));
   }
+  if (!report.contains("threshold")) return table;
+  const auto& decisions = report.at("decisions");
   table += fmt::format(
       "\nat threshold {:.4g}{}: {} of {} good images called anomalous, {} of {} anomalous ones "
       "missed\n",
@@ -192,6 +195,48 @@ std::string report_table(const Json& report) {
       decisions.at("false_positives").get<int64_t>(), counts.at("test_good").get<int64_t>(),
       decisions.at("missed").get<int64_t>(), counts.at("test_anomalous").get<int64_t>());
   return table;
+}
+
+std::string reports_table(const Json& reports) {
+  struct Column {
+    const char* title;
+    nlohmann::json::json_pointer key;
+  };
+  const std::vector<Column> columns = {
+      {"image AUROC", nlohmann::json::json_pointer("/image_auroc")},
+      {"by defect, mean", nlohmann::json::json_pointer("/image_auroc_by_defect_mean")},
+      {"image AP", nlohmann::json::json_pointer("/image_average_precision")},
+      {"image F1 max", nlohmann::json::json_pointer("/image_f1_max")},
+      {"pixel AUROC", nlohmann::json::json_pointer("/pixel_auroc")},
+      {"AU-PRO 0.3", nlohmann::json::json_pointer("/au_pro/0.3")},
+      {"AU-sPRO 0.05", nlohmann::json::json_pointer("/au_spro/mean/0.05")},
+      {"AUPIMO", nlohmann::json::json_pointer("/aupimo")}};
+  std::string table = "| category |";
+  std::string line = "\n|---|";
+  for (const auto& column : columns) {
+    table += fmt::format(" {} |", column.title);
+    line += "---|";
+  }
+  table += line + "\n";
+  std::vector<double> sums(columns.size(), 0);
+  std::vector<int64_t> counts(columns.size(), 0);
+  for (const auto& [category, report] : reports.items()) {
+    table += fmt::format("| {} |", category);
+    for (size_t i = 0; i < columns.size(); ++i) {
+      const Json value = report.value(columns[i].key, Json());
+      table += fmt::format(" {} |", figure(value));
+      if (!value.is_number()) continue;
+      sums[i] += value.get<double>();
+      ++counts[i];
+    }
+    table += "\n";
+  }
+  table += "| mean |";
+  for (size_t i = 0; i < columns.size(); ++i) {
+    table += fmt::format(
+        " {} |", figure(counts[i] > 0 ? Json(sums[i] / static_cast<double>(counts[i])) : Json()));
+  }
+  return table + "\n";
 }
 
 std::string scores_csv(const Evaluation& evaluation) {

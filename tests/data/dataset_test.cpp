@@ -209,9 +209,109 @@ TEST(folder, names_what_is_missing) {
                Error, "none: there is no such folder");
 }
 
+TEST(mvtec2, opens_a_category) {
+  const TempDir dir;
+  const fs::path root = dir.path;
+  touch(root,
+        {"can/train/good/000_regular.png", "can/validation/good/000_regular.png",
+         "can/test_public/good/000_regular.png", "can/test_public/bad/001_regular.png",
+         "can/test_public/ground_truth/bad/001_regular_mask.png", "can/test_private/000.png"});
+  const Dataset dataset = open_dataset("mvtec2", root, "can");
+  EXPECT_EQ(ids_of(dataset.validation), Ids{"good/000_regular"});
+  EXPECT_EQ(ids_of(dataset.test), (Ids{"bad/001_regular", "good/000_regular"}));
+  EXPECT_EQ(dataset.test[0].mask_paths,
+            Paths{root / "can/test_public/ground_truth/bad/001_regular_mask.png"});
+  EXPECT_EQ(detect_layout(root, ""), "mvtec2");
+  EXPECT_EQ(open_dataset("auto", root / "can", "").layout, "mvtec2");
+}
+
+TEST(btad, opens_a_category) {
+  const TempDir dir;
+  const fs::path root = dir.path;
+  touch(root, {"01/train/ok/0.bmp", "01/test/ok/1.bmp", "01/test/ko/2.bmp",
+               "01/ground_truth/ko/2.png", "03/train/ok/0.bmp"});
+  const Dataset dataset = open_dataset("btad", root, "01");
+  EXPECT_EQ(ids_of(dataset.train), Ids{"good/0"});
+  EXPECT_EQ(ids_of(dataset.test), (Ids{"ko/2", "good/1"}));
+  EXPECT_FALSE(dataset.test[1].anomalous());
+  EXPECT_EQ(dataset.test[0].mask_paths, Paths{root / "01/ground_truth/ko/2.png"});
+  EXPECT_EQ(detect_layout(root, ""), "btad");
+  EXPECT_EQ(list_categories("auto", root), (std::vector<std::string>{"01", "03"}));
+}
+
+TEST(visa, opens_what_its_table_says) {
+  const TempDir dir;
+  const fs::path root = dir.path;
+  const std::string images = "/Data/Images/";
+  touch(root, {"candle" + images + "Normal/0.JPG", "candle" + images + "Normal/1.JPG",
+               "candle" + images + "Anomaly/0.JPG", "candle/Data/Masks/Anomaly/0.png"});
+  write_bytes(root / "split_csv/1cls.csv",
+              "object,split,label,image,mask\n"
+              "candle,train,normal,candle/Data/Images/Normal/1.JPG,\n"
+              "candle,test,normal,candle/Data/Images/Normal/0.JPG,\n"
+              "candle,test,anomaly,candle/Data/Images/Anomaly/0.JPG,"
+              "candle/Data/Masks/Anomaly/0.png\n"
+              "capsules,train,normal,capsules/Data/Images/Normal/0.JPG,\n");
+  EXPECT_EQ(detect_layout(root, "candle"), "visa");
+  EXPECT_EQ(list_categories("auto", root), (std::vector<std::string>{"candle", "capsules"}));
+  const Dataset dataset = open_dataset("auto", root, "candle");
+  EXPECT_EQ(dataset.category, "candle");
+  EXPECT_EQ(ids_of(dataset.train), Ids{"good/1"});
+  EXPECT_EQ(ids_of(dataset.test), (Ids{"anomaly/0", "good/0"}));
+  EXPECT_EQ(dataset.test[0].mask_paths, Paths{root / "candle/Data/Masks/Anomaly/0.png"});
+  EXPECT_ERROR(open_dataset("visa", root, "capsules"), Error, "there is no image");
+  EXPECT_ERROR(open_dataset("visa", root, "fryum"), Error, "there are: candle, capsules");
+}
+
+TEST(csv, opens_what_it_says) {
+  const TempDir dir;
+  const fs::path root = dir.path;
+  touch(root, {"a.png", "b.png", "c, d.png", "e.png", "e_mask.png"});
+  const fs::path file = root / "parts.csv";
+  // With a byte-order mark, a quoted comma and another order of columns.
+  write_bytes(file,
+              "\xef\xbb\xbfsplit,image_path,label,mask_path\r\ntrain,a.png,normal,\r\n"
+              "val,b.png,0,\r\ntest,\"c, d.png\",ok,\r\ntest,e.png,scratch,e_mask.png\r\n");
+  const Dataset dataset = open_dataset("auto", file, "");
+  EXPECT_EQ(dataset.layout, "csv");
+  EXPECT_EQ(dataset.category, "parts");
+  EXPECT_EQ(ids_of(dataset.train), Ids{"good/a"});
+  EXPECT_EQ(ids_of(dataset.validation), Ids{"good/b"});
+  EXPECT_EQ(ids_of(dataset.test), (Ids{"good/c, d", "scratch/e"}));
+  EXPECT_EQ(dataset.test[1].mask_paths, Paths{root / "e_mask.png"});
+
+  const auto with = [&](const std::string& text) {
+    write_bytes(file, text);
+    return open_dataset("csv", file, "");
+  };
+  const std::string start = "image_path,label,split\n";
+  EXPECT_ERROR(with(""), Error, "parts.csv: is empty");
+  EXPECT_ERROR(with("image,label,split\n"), Error, "no column \"image_path\"");
+  EXPECT_ERROR(with(start + "a.png,normal\n"), Error, "record 2 has 2 fields");
+  EXPECT_ERROR(with(start + "a.png,normal,learn\n"), Error, "of the split \"learn\"");
+  EXPECT_ERROR(with(start + "a.png,bad,train\n"), Error, "is anomalous, but of the split");
+  EXPECT_ERROR(with(start + "x.png,normal,train\n"), Error, "there is no image");
+  EXPECT_ERROR(with(start + "a.png,normal,test\n"), Error, "no images of the split train");
+  EXPECT_ERROR(with(start + "a.png,../x,test\n"), Error, "names a folder");
+  EXPECT_ERROR(with(start + "\"a.png,normal,test\n"), Error, "does not end");
+}
+
+TEST(detect_layout, says_what_it_looked_for) {
+  const TempDir dir;
+  EXPECT_ERROR(detect_layout(dir.path / "none", ""), Error, "there is no such folder");
+  EXPECT_ERROR(detect_layout(dir.path, ""), Error, "no layout is recognised");
+  touch(dir.path, {"normal/a.png", "box/train/good/a.png", "box/validation/good/b.png"});
+  EXPECT_EQ(detect_layout(dir.path / "box", ""), "loco");
+  EXPECT_EQ(detect_layout(dir.path, "box"), "loco");
+  EXPECT_EQ(detect_layout(dir.path, "", {.abnormal_dir = "x"}), "folder");
+  fs::remove_all(dir.path / "box");
+  EXPECT_EQ(detect_layout(dir.path, ""), "folder");
+}
+
 TEST(open_dataset, names_the_layouts) {
   const TempDir dir;
-  EXPECT_ERROR(open_dataset("visa", dir.path, ""), Error, "known are mvtec, loco, folder");
+  EXPECT_ERROR(open_dataset("visa3", dir.path, ""), Error,
+               "known are auto, mvtec, mvtec2, loco, visa, btad, folder, csv");
 }
 
 Dataset dataset_of(int count) {

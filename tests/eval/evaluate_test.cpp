@@ -189,7 +189,8 @@ Evaluation made_up_evaluation() {
 TEST(Report, HoldsTheFiguresAndTheReasonsForMissingOnes) {
   Dataset dataset;
   dataset.category = "tray";
-  const auto report = make_report(made_up_evaluation(), dataset, random_bundle(), {{"a", 1}});
+  const ModelBundle bundle = random_bundle();
+  const auto report = make_report(made_up_evaluation(), dataset, &bundle, {{"a", 1}});
   EXPECT_DOUBLE_EQ(report.at("image_auroc").get<double>(), 5.0 / 6);
   const auto& by_defect = report.at("image_auroc_by_defect");
   EXPECT_DOUBLE_EQ(by_defect.at("logical_anomalies").get<double>(), 0.75);
@@ -212,11 +213,59 @@ TEST(Report, GoodImagesAlone) {
   evaluation.images.resize(2);
   evaluate_scores(evaluation);
   evaluate_pixels(evaluation, Dataset{});
-  const auto report = make_report(evaluation, {}, random_bundle(), {});
+  const ModelBundle bundle = random_bundle();
+  const auto report = make_report(evaluation, {}, &bundle, {});
   EXPECT_TRUE(report.at("image_auroc").is_null());
   EXPECT_EQ(report.at("image_auroc_missing"), "there are no anomalous test images");
   EXPECT_TRUE(report.at("image_auroc_by_defect").empty());
   EXPECT_FALSE(report_table(report).empty());
+}
+
+TEST(Report, WithoutAModelThereIsNoThreshold) {
+  const auto report = make_report(made_up_evaluation(), {}, nullptr, {});
+  EXPECT_DOUBLE_EQ(report.at("image_auroc").get<double>(), 5.0 / 6);
+  EXPECT_FALSE(report.contains("threshold"));
+  EXPECT_FALSE(report.contains("model"));
+  EXPECT_EQ(report_table(report).find("at threshold"), std::string::npos);
+}
+
+TEST(Report, TableOfReportsHasMeans) {
+  nlohmann::ordered_json reports;
+  reports["a"] = {{"image_auroc", 0.5}, {"au_pro", {{"0.3", 0.25}}}};
+  reports["b"] = {{"image_auroc", 1.0}};
+  const std::string table = reports_table(reports);
+  EXPECT_NE(table.find("| a | 0.5000 |"), std::string::npos) << table;
+  EXPECT_NE(table.find("| mean | 0.7500 |"), std::string::npos) << table;
+  EXPECT_NE(table.find("0.2500 |"), std::string::npos) << table;
+}
+
+TEST(EvaluateMaps, AreThoseOfTheCategoryOrOfTheFolder) {
+  const TempDir dir;
+  const auto image = torch::randint(0, 256, {40, 50, 3}, torch::kUInt8);
+  for (const char* name : {"train/ok/0.png", "test/ok/1.png", "test/ko/2.png"}) {
+    write_image(dir.path / "data/part" / name, image);
+  }
+  auto mask = torch::zeros({40, 50}, torch::kUInt8);
+  mask[3].fill_(255);
+  write_image(dir.path / "data/part/ground_truth/ko/2.png", mask);
+  torch::Tensor map = torch::rand({40, 50});
+  // Filed under the kind, and under the folder's name.
+  write_tiff(dir.path / "maps/part/test/good/1.tiff", map);
+  const Dataset dataset = open_dataset("btad", dir.path / "data", "part");
+  EXPECT_ERROR(evaluate_maps(dir.path / "maps", dataset, {}), Error, "2.png has no anomaly map");
+  map[3] += 1;
+  write_tiff(dir.path / "maps/test/ko/2.tiff", map);
+  const Evaluation evaluation = evaluate_maps(dir.path / "maps", dataset, {});
+  EXPECT_EQ(evaluation.image_metrics.auroc, 1.0);
+  EXPECT_EQ(evaluation.pixel_metrics.auroc, 1.0);
+  // A pixel's share of its region is rounded to float32.
+  EXPECT_NEAR(evaluation.au_pro.at("0.3").value(), 1.0, 1e-6);
+  write_tiff(dir.path / "maps/test/ko/2.tiff", torch::rand({40, 51}));
+  EXPECT_ERROR(evaluate_maps(dir.path / "maps", dataset, {}), Error,
+               "2.tiff is 51x40, but its image");
+  map[0][0] = NAN;
+  write_tiff(dir.path / "maps/test/ko/2.tiff", map);
+  EXPECT_ERROR(evaluate_maps(dir.path / "maps", dataset, {}), Error, "holds NaN");
 }
 
 TEST(Report, ScoresAreQuotedWhereNeeded) {

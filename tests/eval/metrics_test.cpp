@@ -301,8 +301,7 @@ TEST(PixelMetrics, OverlapAreasAreThoseOfTheDefinition) {
       overlap /= regions;
       for (size_t i = 0; i < limits.size(); ++i) {
         if (last_rate >= limits[i]) continue;
-        const double part =
-            rate > limits[i] ? (limits[i] - last_rate) / (rate - last_rate) : 1.0;
+        const double part = rate > limits[i] ? (limits[i] - last_rate) / (rate - last_rate) : 1.0;
         const double end = last_overlap + part * (overlap - last_overlap);
         expected[i] += (last_overlap + end) / 2 * part * (rate - last_rate) / limits[i];
       }

@@ -27,8 +27,9 @@ TEST(ProOverlap, ComponentsTouchAtCornersToo) {
 }
 
 TEST(SproOverlap, TheHighestPixelsCompleteADefect) {
-  const std::vector<SaturationRule> rules = {{.pixel_value = 255, .threshold = 2},
-                                             {.pixel_value = 254, .threshold = 0.5, .relative = true}};
+  const std::vector<SaturationRule> rules = {
+      {.pixel_value = 255, .threshold = 2},
+      {.pixel_value = 254, .threshold = 0.5, .relative = true}};
   torch::Tensor first = torch::zeros({3, 4}, torch::kUInt8);
   first[0].fill_(255);
   torch::Tensor second = torch::zeros({3, 4}, torch::kUInt8);
@@ -56,8 +57,8 @@ TEST(SproOverlap, MasksThatDoNotFitAreErrors) {
   torch::Tensor mask = torch::zeros({2, 2}, torch::kUInt8);
   mask[0][0] = 7;
   const torch::Tensor scores = torch::zeros({2, 2});
-  EXPECT_ERROR(spro_overlap({mask}, scores, {{.pixel_value = 255, .threshold = 1}}, {"m.png"}), Error,
-               "m.png: its value 7 has no entry");
+  EXPECT_ERROR(spro_overlap({mask}, scores, {{.pixel_value = 255, .threshold = 1}}, {"m.png"}),
+               Error, "m.png: its value 7 has no entry");
   mask[1][1] = 9;
   EXPECT_ERROR(spro_overlap({mask}, scores, {}, {"m.png"}), Error, "m.png: a mask");
 }
@@ -75,7 +76,8 @@ TEST(SaturationRules, AreReadAndChecked) {
   EXPECT_TRUE(rules[0].relative);
   write_file(file, R"([{"pixel_value": 255}])");
   EXPECT_ERROR(read_saturation_rules(file), Error, "saturation_threshold");
-  write_file(file, R"([{"pixel_value": 0, "saturation_threshold": 1, "relative_saturation": true}])");
+  write_file(file,
+             R"([{"pixel_value": 0, "saturation_threshold": 1, "relative_saturation": true}])");
   EXPECT_ERROR(read_saturation_rules(file), Error, "makes no sense");
 }
 

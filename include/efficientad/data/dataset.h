@@ -32,6 +32,8 @@ struct Dataset {
   /// Empty where the layout has no validation folder (see split_validation()).
   std::vector<Sample> validation;
   std::vector<Sample> test;
+  /// Where its masks are; empty where it has none, or they lie anywhere.
+  std::filesystem::path mask_root = {};
 };
 
 /// Where the images of layout "folder" are. normal_dir is relative to the root, or absolute; the
@@ -52,17 +54,39 @@ enum class DatasetPart {
   kTraining
 };
 
+/// Names of all layouts: "auto" and those of open_dataset().
+const std::vector<std::string>& dataset_layouts();
+
 /// Opens category `category` of a data set under `root`. `layout` is
-///  - "mvtec":  <root>/<category>/{train/good, test/<defect>, ground_truth/<defect>/<id>_mask.png}
+///  - "mvtec":  <root>/<category>/{train/good, test/<defect>, ground_truth/<defect>/<id>_mask.png};
+///    MPDD and VisA's prepared form are such too
+///  - "mvtec2": MVTec AD 2: train/good, validation/good, test_public/{good, bad, ground_truth/bad}
 ///  - "loco":   as MVTec LOCO: also validation/good, ground_truth/<defect>/<id>/*.png
-///  - "folder": `folder` names the parts.
-/// `category` may be empty where `root` itself is the category. Samples are sorted by path. Without
-/// a ground_truth folder there are no masks; with one, every abnormal image must have its mask
-/// ("mvtec" also takes <id>.png). Throws Error if a folder is missing or has no images, a mask is
-/// missing, or the category does not exist (the message names those that do).
+///  - "visa":   VisA as it comes: split_csv/1cls.csv in `root`, whose paths start there
+///  - "btad":   train/ok, test/{ok, ko}, ground_truth/ko
+///  - "folder": `folder` names the parts
+///  - "csv":    `root` is a CSV file with the columns image_path, label, split and, if there are
+///    masks, mask_path; paths start at its folder. split: train, validation (or val) or test;
+///    label: normal (or good, ok, 0), anomaly (or bad, abnormal, 1), or the kind of defect
+///  - "auto":   as detect_layout() says.
+/// `category` may be empty where `root` itself is the category. Samples are sorted by path; a good
+/// image's defect is "good", whatever its folder is called. Without a ground_truth folder there are
+/// no masks; with one, every abnormal image must have its mask (one file: also <id>.png, or with
+/// the image's ending). Throws Error if a folder is missing or has no images, a mask is missing, or
+/// the category does not exist (the message names those that do).
 Dataset open_dataset(const std::string& layout, const std::filesystem::path& root,
                      const std::string& category, const FolderLayout& folder = {},
                      DatasetPart part = DatasetPart::kAll);
+
+/// The same, but masks (and, of a table, images) that are missing are told in `problems`.
+Dataset open_dataset_with_problems(const std::string& layout, const std::filesystem::path& root,
+                                   const std::string& category, const FolderLayout& folder,
+                                   std::vector<std::string>& problems);
+
+/// The layout that `root`, or `category` in it, has by the folders that are there. Throws Error if
+/// none is recognised.
+std::string detect_layout(const std::filesystem::path& root, const std::string& category,
+                          const FolderLayout& folder = {});
 
 /// Names of the categories in `root`, sorted: the folders in it that open_dataset() could open for
 /// training. Throws Error if there is no such folder, or none in it.

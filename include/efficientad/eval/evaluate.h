@@ -80,6 +80,12 @@ void check_mask_sizes(const Dataset& dataset);
 Evaluation evaluate(const Detector& detector, const Dataset& dataset,
                     const EvaluateSettings& settings);
 
+/// The same of anomaly maps that something else made: <maps>/<category>/test/<kind>/<id>.tiff, or
+/// without <category>; an image's score is its map's maximum. Throws Error if a map is missing,
+/// cannot be read, is not of its image's size, or holds NaN.
+Evaluation evaluate_maps(const std::filesystem::path& maps, const Dataset& dataset,
+                         const EvaluateSettings& settings);
+
 /// Computes the image metrics of an evaluation from its images' scores.
 void evaluate_scores(Evaluation& evaluation);
 

@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "efficientad/core/options.h"
+#include "efficientad/data/dataset.h"
 
 namespace efficientad {
 
 /// Options of `efficientad train`. The defaults are the paper's training of EfficientAD-S.
 struct TrainOptions {
-  std::string dataset = "mvtec";
+  std::string dataset = "auto";
   std::string data;
   std::string category;
   std::string shard;
@@ -68,7 +69,8 @@ struct TrainOptions {
   void visit(Visitor&& visitor) {
     const std::string fast = "ours: off; for short runs (configs/train_fast.json)";
     visitor("dataset", dataset,
-            OptionInfo{.help = "layout of the data set", .choices = {"mvtec", "loco", "folder"}});
+            OptionInfo{.help = "layout of the data set; auto: as its folders say",
+                       .choices = dataset_layouts()});
     visitor("data", data, OptionInfo{.help = "folder of the data set", .required = true});
     visitor("category", category,
             OptionInfo{.help = "folder in it to train on; empty: the folder itself; all: every "

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "efficientad/data/dataset.h"
+
+namespace efficientad::internal {
+
+/// What a data set lacks: an error at once, or collected.
+class Complaints {
+ public:
+  explicit Complaints(std::vector<std::string>* collected) : collected_(collected) {}
+  void add(const std::string& problem) const;
+
+ private:
+  std::vector<std::string>* collected_;
+};
+
+/// A data set whose categories are folders of one form (MVTec AD and those after its example).
+struct TreeLayout {
+  const char* name;
+  const char* train;
+  /// Empty: no images of its own to calibrate on.
+  const char* validation;
+  const char* test;
+  const char* good;
+  const char* truth;
+  /// A folder of masks an image, not one file.
+  bool several_masks;
+};
+
+/// The layout of that name; nullptr if it is none of this kind.
+const TreeLayout* tree_layout(const std::string& name);
+
+/// The folder of a category; throws Error naming those that exist if it is none.
+std::filesystem::path category_folder(const TreeLayout& layout, const std::filesystem::path& root,
+                                      const std::string& category);
+std::vector<std::string> tree_categories(const TreeLayout& layout,
+                                         const std::filesystem::path& root);
+Dataset open_tree(const TreeLayout& layout, const std::filesystem::path& folder, DatasetPart part,
+                  const Complaints& complaints);
+
+Dataset open_folder(const std::filesystem::path& root, const FolderLayout& layout, DatasetPart part,
+                    const Complaints& complaints);
+
+/// VisA as it comes: split_csv/1cls.csv in `root`.
+std::vector<std::string> visa_categories(const std::filesystem::path& root);
+Dataset open_visa(const std::filesystem::path& root, const std::string& category, DatasetPart part,
+                  const Complaints& complaints);
+
+Dataset open_csv(const std::filesystem::path& file, DatasetPart part, const Complaints& complaints);
+
+bool is_folder(const std::filesystem::path& path);
+bool is_file(const std::filesystem::path& path);
+
+}  // namespace efficientad::internal
