@@ -103,6 +103,7 @@ int infer(const Arguments& arguments);
 int inspect(const Arguments& arguments);
 int options_table(const Arguments& arguments);
 int synth(const Arguments& arguments);
+int threshold(const Arguments& arguments);
 int train(const Arguments& arguments);
 int verify(const Arguments& arguments);
 

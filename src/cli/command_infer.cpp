@@ -86,15 +86,17 @@ struct Scored {
   std::string path;
   double score = 0;
   bool anomalous = false;
+  std::optional<double> normal_share{};
   double latency_ms = 0;
 };
 
 void write_scores(const fs::path& output, const std::vector<Scored>& results,
                   const std::vector<Failure>& failures) {
-  std::string scores = csv_line({"path", "score", "decision", "latency_ms"});
+  std::string scores = csv_line({"path", "score", "decision", "latency_ms", "normal_share"});
   for (const auto& result : results) {
     scores += csv_line({result.path, fmt::format("{:.9g}", result.score),
-                        decision_name(result.anomalous), fmt::format("{:.3f}", result.latency_ms)});
+                        decision_name(result.anomalous), fmt::format("{:.3f}", result.latency_ms),
+                        result.normal_share ? fmt::format("{:.6g}", *result.normal_share) : ""});
   }
   write_file(output / "scores.csv", scores);
   if (failures.empty()) {
@@ -218,7 +220,8 @@ int infer(const Arguments& arguments) {
     const double latency_ms = loaded.resize_ms + ms_since(start);
     require(std::isfinite(detection.score),
             "{}: the model gives no finite number; its weights or statistics are damaged", path);
-    results.push_back({path, detection.score, detection.anomalous, latency_ms});
+    results.push_back(
+        {path, detection.score, detection.anomalous, detection.normal_share, latency_ms});
 
     const std::string& name = names[static_cast<size_t>(i)];
     try {

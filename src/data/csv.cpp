@@ -1,11 +1,11 @@
-#include "csv.h"
+#include "efficientad/data/csv.h"
 
 #include <algorithm>
 
 #include "efficientad/core/error.h"
 #include "efficientad/core/file.h"
 
-namespace efficientad::internal {
+namespace efficientad {
 
 namespace {
 
@@ -83,4 +83,4 @@ std::vector<std::map<std::string, std::string>> read_csv(const std::filesystem::
   return rows;
 }
 
-}  // namespace efficientad::internal
+}  // namespace efficientad

@@ -4,8 +4,8 @@
 #include <map>
 #include <set>
 
-#include "csv.h"
 #include "efficientad/core/error.h"
+#include "efficientad/data/csv.h"
 #include "efficientad/data/image.h"
 
 namespace efficientad::internal {

@@ -32,15 +32,18 @@ MapQuantiles quantiles_of_maps(const std::vector<RawMaps>& maps, double q_a, dou
   return quantiles;
 }
 
-Threshold threshold_of_normal_scores(const std::vector<double>& scores) {
-  require(!scores.empty(), "no held-out normal images to choose a threshold from");
-  return {.value = *std::max_element(scores.begin(), scores.end()),
-          .rule = fmt::format("highest score of {} held-out normal images", scores.size())};
+void set_normal_scores(ModelBundle& bundle, std::vector<double> scores, double max_fpr,
+                       const std::string& which) {
+  const Threshold threshold = threshold_of_normal_scores(scores, max_fpr, which);
+  bundle.threshold = threshold.value;
+  bundle.threshold_rule = threshold.rule;
+  std::sort(scores.begin(), scores.end());
+  bundle.normal_scores = std::move(scores);
 }
 
 void calibrate(ModelBundle& bundle, torch::Device device,
-               const std::function<std::optional<CalibrationImage>()>& next, double q_a,
-               double q_b) {
+               const std::function<std::optional<CalibrationImage>()>& next, double q_a, double q_b,
+               double max_fpr) {
   for (auto* network : {&bundle.teacher, &bundle.student}) {
     (*network)->to(device);
     (*network)->eval();
@@ -65,9 +68,7 @@ void calibrate(ModelBundle& bundle, torch::Device device,
     if (!bundle.padding) map = add_map_border(map);
     scores.push_back(resize_map(map, sizes[i]).max().item<double>());
   }
-  const Threshold threshold = threshold_of_normal_scores(scores);
-  bundle.threshold = threshold.value;
-  bundle.threshold_rule = threshold.rule;
+  set_normal_scores(bundle, std::move(scores), max_fpr, "held-out normal images");
 }
 
 }  // namespace efficientad

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "efficientad/core/error.h"
+#include "efficientad/detect/threshold.h"
 #include "efficientad/engine/cpu_engine.h"
 #include "efficientad/engine/reference_engine.h"
 #include "efficientad/nn/imagenet.h"
@@ -82,7 +83,12 @@ Detection Detector::finish(const torch::Tensor& map, std::array<int64_t, 2> size
   const torch::Tensor at_image =
       resize_map(map.reshape({1, 1, map.size(-2), map.size(-1)}), size_hw)[0][0];
   const double score = at_image.max().item<double>();
-  return {.map_at_image = at_image, .score = score, .anomalous = score > bundle_.threshold};
+  Detection detection = {
+      .map_at_image = at_image, .score = score, .anomalous = score > bundle_.threshold};
+  if (!bundle_.normal_scores.empty()) {
+    detection.normal_share = normal_share(bundle_.normal_scores, score);
+  }
+  return detection;
 }
 
 }  // namespace efficientad

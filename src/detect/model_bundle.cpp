@@ -2,6 +2,7 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -182,7 +183,8 @@ void save_bundle(const fs::path& path, const ModelBundle& bundle) {
                                            {"q_a_ae", bundle.quantiles.q_a_ae},
                                            {"q_b_ae", bundle.quantiles.q_b_ae},
                                            {"threshold", bundle.threshold},
-                                           {"threshold_rule", bundle.threshold_rule}};
+                                           {"threshold_rule", bundle.threshold_rule},
+                                           {"normal_scores", bundle.normal_scores}};
   file.metadata["detector"] = dump_json(detector);
   file.metadata["options"] =
       bundle.options.is_null() ? std::string("{}") : dump_json(bundle.options);
@@ -220,6 +222,15 @@ ModelBundle load_bundle(const fs::path& path) {
           "{}: its metadata is damaged: a quantile q_a is above q_b", path.string());
   bundle.threshold = field<double>(detector, "threshold", path);
   bundle.threshold_rule = field<std::string>(detector, "threshold_rule", path);
+  if (const auto scores = detector.find("normal_scores"); scores != detector.end()) {
+    require(scores->is_array(), "{}: its normal_scores are no list", path.string());
+    for (const auto& score : *scores) {
+      require(score.is_number(), "{}: one of its normal_scores is no number", path.string());
+      bundle.normal_scores.push_back(score.get<double>());
+    }
+    require(std::is_sorted(bundle.normal_scores.begin(), bundle.normal_scores.end()),
+            "{}: its normal_scores are not in order", path.string());
+  }
   bundle.options = json_of(file, "options", path);
   const auto provenance = json_of(file, "provenance", path);
   for (const auto& [key, value] : provenance.items()) {

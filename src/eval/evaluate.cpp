@@ -202,7 +202,8 @@ Evaluation evaluate(const Detector& detector, const Dataset& dataset,
                                    .score = detection.score,
                                    .score_st = detector.finish(batch.st[at], sizes[i]).score,
                                    .score_ae = detector.finish(batch.ae[at], sizes[i]).score,
-                                   .called_anomalous = detection.anomalous});
+                                   .called_anomalous = detection.anomalous,
+                                   .normal_share = detection.normal_share});
     }
     if (settings.progress) {
       settings.progress(static_cast<int64_t>(evaluation.images.size()), total);

@@ -240,11 +240,12 @@ std::string reports_table(const Json& reports) {
 }
 
 std::string scores_csv(const Evaluation& evaluation) {
-  std::string csv = csv_line({"path", "defect", "label", "score", "decision"});
+  std::string csv = csv_line({"path", "defect", "label", "score", "decision", "normal_share"});
   for (const auto& image : evaluation.images) {
     csv += csv_line({image.sample.image_path.string(), image.sample.defect,
                      decision_name(image.sample.anomalous()), fmt::format("{:.9g}", image.score),
-                     decision_name(image.called_anomalous)});
+                     decision_name(image.called_anomalous),
+                     image.normal_share ? fmt::format("{:.6g}", *image.normal_share) : ""});
   }
   return csv;
 }

@@ -44,8 +44,13 @@ namespace {
 constexpr uint64_t kInitialWeights = 1;
 constexpr uint64_t kDropout = 2;
 constexpr uint64_t kAutoencoderWeights = 3;
+constexpr uint64_t kFolds = 4;
 
 constexpr int64_t kLossTerms = 4;
+
+/// Of cross-fitting, in the output folder.
+constexpr const char* kCrossFit = "cross_fit";
+constexpr const char* kFoldScores = "normal_scores.json";
 
 constexpr const char* kLogHeader =
     "step,seconds,loss_hard,loss_penalty,loss_ae,loss_stae,learning_rate\n";
@@ -112,11 +117,17 @@ std::string log_up_to(const fs::path& path, int64_t steps) {
   return kept;
 }
 
+/// One of the parts of the training images for cross-fitting; of none, if there are none.
+struct Fold {
+  int64_t index = 0;
+  int64_t count = 0;
+};
+
 /// One training run, or one process's part of it: the first of several writes all files.
 class Run {
  public:
   Run(const TrainOptions& options, const Teacher& teacher, torch::Device device,
-      const std::function<void(const TrainProgress&)>& progress, Ranks& ranks)
+      const std::function<void(const TrainProgress&)>& progress, Ranks& ranks, Fold fold)
       : options_(options),
         device_(device),
         progress_(progress),
@@ -127,9 +138,11 @@ class Run {
         dataset_(open_dataset(options.dataset, options.data, options.category,
                               {.normal_dir = options.normal_dir}, DatasetPart::kTraining)),
         teacher_metadata_(teacher.metadata),
-        ranks_(ranks) {
+        ranks_(ranks),
+        fold_(fold) {
     const bool has_own_validation = !dataset_.validation.empty();
     split_validation(dataset_, options.validation_fraction, options.seed);
+    if (fold.count > 0) leave_out(fold);
     validation_source_ =
         has_own_validation ? "the data set's own" : "split off the training images";
     images_ = std::make_unique<TrainingImages>(options, paths_of(dataset_.train), ranks.rank(),
@@ -164,7 +177,7 @@ class Run {
     train();
     recorder_.reset();
     if (!ranks_.first()) return {};
-    TrainResult result = finish();
+    TrainResult result = fold_.count > 0 ? finish_fold() : finish();
     fs::remove_all(replaced_path());
     return result;
   }
@@ -174,6 +187,27 @@ class Run {
   fs::path previous_path() const { return output_ / "checkpoint_previous.safetensors"; }
   fs::path log_path() const { return output_ / "train_log.csv"; }
   fs::path replaced_path() const { return output_ / "replaced"; }
+
+  fs::path fold_folder(int64_t fold) const {
+    return output_ / kCrossFit / fmt::format("fold_{}", fold + 1);
+  }
+
+  /// Takes a part of the training images away, which the model is to judge.
+  void leave_out(const Fold& fold) {
+    const auto count = static_cast<int64_t>(dataset_.train.size());
+    require(count >= 2 * fold.count, "{} training images are too few for cross_fit {}", count,
+            fold.count);
+    std::vector<int64_t> order(static_cast<size_t>(count));
+    for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
+    Rng(static_cast<uint64_t>(options_.seed), kFolds).shuffle(order);
+    std::vector<Sample> kept;
+    for (int64_t i = 0; i < count; ++i) {
+      Sample& sample = dataset_.train[static_cast<size_t>(i)];
+      const bool left_out = order[static_cast<size_t>(i)] % fold.count == fold.index;
+      (left_out ? left_out_ : kept).push_back(std::move(sample));
+    }
+    dataset_.train = std::move(kept);
+  }
 
   /// Moves an earlier run's files away until this one is done; those that were moved by a run that
   /// did not get done stay, and its own go.
@@ -616,10 +650,63 @@ class Run {
     start_ += Clock::now() - begin;
   }
 
+  /// Scores the images that were left out; the model itself is not kept.
+  TrainResult finish_fold() {
+    swap_averages();
+    teacher_outputs_.reset();
+    const Detector detector(calibrated_bundle(/*show=*/true), device_);
+    std::vector<double> scores;
+    const auto count = static_cast<int64_t>(left_out_.size());
+    Prefetcher<CalibrationImage> images = images_of(left_out_);
+    while (const auto image = images.next()) {
+      const torch::Tensor map = detector.maps(image->image.unsqueeze(0))[0];
+      scores.push_back(detector.finish(map, image->size_hw).score);
+      report({.stage = "judge", .done = static_cast<int64_t>(scores.size()), .total = count});
+      if (interrupt_requested()) {
+        throw Interrupted("interrupted while judging; the same command with --resume goes on");
+      }
+    }
+    write_json(output_ / kFoldScores, {{"scores", scores}});
+    for (const fs::path& path : {checkpoint_path(), previous_path()}) fs::remove(path);
+    return {};
+  }
+
+  /// The scores of all folds' images.
+  std::vector<double> cross_fitted_scores() const {
+    std::vector<double> all;
+    for (int64_t i = 0; i < options_.cross_fit; ++i) {
+      const fs::path file = fold_folder(i) / kFoldScores;
+      try {
+        const auto scores = read_json(file).at("scores").get<std::vector<double>>();
+        all.insert(all.end(), scores.begin(), scores.end());
+      } catch (const nlohmann::json::exception&) {
+        throw Error(fmt::format("{}: is damaged; delete {} and resume", file.string(),
+                                file.parent_path().string()));
+      }
+    }
+    return all;
+  }
+
+  /// Images as the networks want them, in the background.
+  Prefetcher<CalibrationImage> images_of(const std::vector<Sample>& samples) const {
+    return {0, static_cast<int64_t>(samples.size()),
+            [this, &samples](int64_t i) {
+              const torch::Tensor image = read_image(samples[static_cast<size_t>(i)].image_path);
+              return CalibrationImage{
+                  .image = to_float_chw(resize_pil_bilinear(image, options_.image_hw())),
+                  .size_hw = {image.size(0), image.size(1)}};
+            },
+            static_cast<int>(options_.workers)};
+  }
+
   TrainResult finish() {
     swap_averages();
     teacher_outputs_.reset();
-    const ModelBundle bundle = calibrated_bundle(/*show=*/true);
+    ModelBundle bundle = calibrated_bundle(/*show=*/true);
+    if (options_.cross_fit > 0) {
+      set_normal_scores(bundle, cross_fitted_scores(), options_.max_fpr,
+                        "cross-fitted training images");
+    }
     TrainOptions resolved = options_;
     resolved.resume = false;
     resolved.overwrite = false;
@@ -655,16 +742,7 @@ class Run {
     bundle.provenance = provenance();
 
     const auto count = static_cast<int64_t>(dataset_.validation.size());
-    Prefetcher<CalibrationImage> images(
-        0, count,
-        [this](int64_t i) {
-          const torch::Tensor image =
-              read_image(dataset_.validation[static_cast<size_t>(i)].image_path);
-          return CalibrationImage{
-              .image = to_float_chw(resize_pil_bilinear(image, options_.image_hw())),
-              .size_hw = {image.size(0), image.size(1)}};
-        },
-        static_cast<int>(options_.workers));
+    Prefetcher<CalibrationImage> images = images_of(dataset_.validation);
     int64_t done = 0;
     calibrate(
         bundle, device_,
@@ -677,7 +755,7 @@ class Run {
           ++done;
           return images.next();
         },
-        options_.quantile_a, options_.quantile_b);
+        options_.quantile_a, options_.quantile_b, options_.max_fpr);
     require(std::isfinite(bundle.threshold + bundle.quantiles.q_b_st + bundle.quantiles.q_b_ae),
             "the maps of the validation images are not finite: try a lower learning rate");
     return bundle;
@@ -723,6 +801,8 @@ class Run {
   /// Of the last step, in the order of LossValues: float32 [4].
   torch::Tensor losses_;
   Ranks& ranks_;
+  const Fold fold_;
+  std::vector<Sample> left_out_;
   int64_t step_ = 0;
   double seconds_before_ = 0;
   Clock::time_point start_;
@@ -767,6 +847,43 @@ void check_train_options(const TrainOptions& options) {
                 options.crop_size, std::min(height, width));
 }
 
+namespace {
+
+/// One run, or one fold's, in its own folder.
+TrainResult run_one(const TrainOptions& options, const Teacher& teacher, torch::Device device,
+                    const std::function<void(const TrainProgress&)>& progress, Ranks& ranks,
+                    Fold fold) {
+  const fs::path output = options.output;
+  Run run(options, teacher, device, progress, ranks, fold);
+  std::optional<FolderLock> lock;
+  if (ranks.first()) {
+    make_folder(output);
+    lock.emplace(output, "another training is writing to it");
+    remove_leftovers(output);
+  }
+  return run.run();
+}
+
+/// The models of cross-fitting, one after another; those that are done are passed over.
+void run_folds(const TrainOptions& options, const Teacher& teacher, torch::Device device,
+               const std::function<void(const TrainProgress&)>& progress, Ranks& ranks) {
+  const fs::path all = fs::path(options.output) / kCrossFit;
+  if (!options.resume && ranks.first()) fs::remove_all(all);
+  for (int64_t i = 0; i < options.cross_fit; ++i) {
+    TrainOptions one = options;
+    const fs::path output = all / fmt::format("fold_{}", i + 1);
+    one.output = output.string();
+    one.overwrite = false;
+    one.snapshot_steps = 0;
+    if (options.resume && fs::exists(output / kFoldScores)) continue;
+    one.resume = options.resume && fs::exists(output / "checkpoint.safetensors");
+    spdlog::info("cross-fitting, model {} of {}", i + 1, options.cross_fit);
+    run_one(one, teacher, device, progress, ranks, {.index = i, .count = options.cross_fit});
+  }
+}
+
+}  // namespace
+
 TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
                            torch::Device device,
                            const std::function<void(const TrainProgress&)>& progress) {
@@ -774,14 +891,18 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
   const fs::path output = options.output;
   TrainOptions now = options;
   const bool has_checkpoint = fs::exists(output / "checkpoint.safetensors");
+  const bool began = fs::exists(output / "train_log.csv") || fs::exists(output / kCrossFit);
   if (options.resume && !has_checkpoint) {
-    require(fs::exists(output / "train_log.csv") && !fs::exists(output / "model.safetensors"),
+    require(began && !fs::exists(output / "model.safetensors"),
             "{}: has no checkpoint.safetensors to resume from", output.string());
-    spdlog::info("{}: was stopped before its first checkpoint; beginning anew", output.string());
+    if (options.cross_fit == 0) {
+      spdlog::info("{}: was stopped before its first checkpoint; beginning anew", output.string());
+    }
     now.resume = false;
   }
   if (!options.resume && !options.overwrite) {
-    for (const char* name : {"model.safetensors", "checkpoint.safetensors", "replaced"}) {
+    for (const char* name :
+         {"model.safetensors", "checkpoint.safetensors", "replaced", kCrossFit}) {
       require(!fs::exists(output / name),
               "{}: already holds {}; give another output folder, --resume to go on, or --overwrite "
               "to begin anew",
@@ -791,14 +912,10 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
   // Only now: when the processes have met, the first begins to write.
   Ranks ranks;
   if (!ranks.alone()) spdlog::info("process {} of {}", ranks.rank(), ranks.size());
-  Run run(now, teacher, device, progress, ranks);
-  std::optional<FolderLock> lock;
-  if (ranks.first()) {
-    make_folder(output);
-    lock.emplace(output, "another training is writing to it");
-    remove_leftovers(output);
+  if (options.cross_fit > 0 && !has_checkpoint) {
+    run_folds(options, teacher, device, progress, ranks);
   }
-  return run.run();
+  return run_one(now, teacher, device, progress, ranks, {});
 }
 
 }  // namespace efficientad

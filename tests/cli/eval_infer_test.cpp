@@ -88,6 +88,73 @@ TEST_F(EvalInfer, EvalWritesReportScoresAndMaps) {
   EXPECT_EQ(nlohmann::json::parse(again.out), report);
 }
 
+TEST_F(EvalInfer, EvalMeasuresAnybodysMaps) {
+  ASSERT_EQ(run(eval_arguments() + " --output " + output).status, 0);
+  const std::string maps = (results.path / "of_maps").string();
+  const auto result =
+      run("eval --maps " + output + "/anomaly_maps --data " + (dir->path / "data").string() +
+          " --category all --json --output " + maps);
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto ours = nlohmann::json::parse(read_text(fs::path(output) / "report.json"));
+  const auto theirs = nlohmann::json::parse(read_text(fs::path(maps) / "nut/report.json"));
+  EXPECT_EQ(theirs.at("image_auroc"), ours.at("image_auroc"));
+  EXPECT_FALSE(theirs.contains("threshold"));
+  EXPECT_EQ(nlohmann::json::parse(result.out).at("nut"), theirs);
+  EXPECT_NE(read_text(fs::path(maps) / "summary.md").find("| nut |"), std::string::npos);
+  const auto neither = run("eval --data x --output " + maps);
+  EXPECT_EQ(neither.status, 2);
+  EXPECT_NE(neither.err.find("--maps"), std::string::npos) << neither.err;
+}
+
+TEST_F(EvalInfer, DatasetSaysWhatIsThereAndWhatIsWrong) {
+  const std::string root = (dir->path / "data").string();
+  auto result = run("dataset " + root);
+  EXPECT_EQ(result.status, 0) << result.out;
+  EXPECT_NE(result.out.find("layout mvtec"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("scratch 2"), std::string::npos) << result.out;
+  const fs::path copy = results.path / "copy";
+  fs::copy(dir->path / "data", copy, fs::copy_options::recursive);
+  fs::copy_file(copy / "nut/train/good/000.png", copy / "nut/test/good/again.png");
+  result = run("dataset --json --category nut " + copy.string());
+  EXPECT_EQ(result.status, 1);
+  const auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json.at("categories").at("nut").at("test_good"), 3);
+  EXPECT_EQ(json.at("problems"), 1);
+  EXPECT_EQ(run("dataset " + (results.path / "none").string()).status, 1);
+  EXPECT_EQ(run("dataset").status, 2);
+}
+
+TEST_F(EvalInfer, ThresholdIsChosenAnew) {
+  const std::string model = (results.path / "model.safetensors").string();
+  fs::copy_file(dir->path / "model.safetensors", model);
+  const auto set = [&](const std::string& how) {
+    return run("threshold --json --device cpu --model " + model + " " + how);
+  };
+  auto result = set("");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("--normal-images"), std::string::npos) << result.err;
+  result = set("--normal-images " + data("train/good") + " --normal-images " + data("test/good"));
+  ASSERT_EQ(result.status, 0) << result.err;
+  auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json.at("threshold_before"), 0.2);
+  EXPECT_EQ(json.at("threshold_rule").get<std::string>().rfind("highest score of 3 normal", 0), 0u);
+  // The scores are kept, so that another rate needs no images.
+  EXPECT_EQ(load_bundle(model).normal_scores.size(), 3u);
+  result = set("--max-fpr 0.5");
+  ASSERT_EQ(result.status, 0) << result.err;
+  ASSERT_EQ(run(eval_arguments() + " --output " + output).status, 0);
+  result = set("--rule f1 --scores " + output + "/scores.csv");
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(load_bundle(model).threshold_rule, "largest F1 on 2 good and 2 anomalous images");
+  result = set("--rule cost --cost-ratio 3 --scores " + output + "/scores.csv");
+  EXPECT_EQ(result.status, 0) << result.err;
+  result = set("--rule value --value 0.75");
+  EXPECT_EQ(load_bundle(model).threshold, 0.75);
+  EXPECT_EQ(set("--rule f1").status, 2);
+  EXPECT_EQ(set("--rule f1 --scores " + data("test/good/000.png")).status, 1);
+  EXPECT_EQ(load_bundle(model).threshold, 0.75);
+}
+
 TEST_F(EvalInfer, EvalRefusesWhatItCannotUse) {
   const std::string to = " --output " + output;
   auto result = run(eval_arguments("none.safetensors") + to);
@@ -98,7 +165,7 @@ TEST_F(EvalInfer, EvalRefusesWhatItCannotUse) {
   EXPECT_NE(result.err.find("nut"), std::string::npos) << result.err;
   result = run(eval_arguments() + to + " --dataset coco");
   EXPECT_EQ(result.status, 2);
-  EXPECT_NE(result.err.find("mvtec, loco, folder"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("mvtec, mvtec2, loco"), std::string::npos) << result.err;
   result = run(eval_arguments() + to + " --mask-dir masks");
   EXPECT_EQ(result.status, 2);
   EXPECT_NE(result.err.find("for the layout folder"), std::string::npos) << result.err;
@@ -123,7 +190,7 @@ TEST_F(EvalInfer, InferScoresFilesFoldersAndGlobs) {
   EXPECT_EQ(line.at("images"), 5);
   EXPECT_EQ(line.at("unreadable"), 0);
   const std::string scores = read_text(fs::path(output) / "scores.csv");
-  EXPECT_EQ(scores.substr(0, scores.find('\n')), "path,score,decision,latency_ms");
+  EXPECT_EQ(scores.substr(0, scores.find('\n')), "path,score,decision,latency_ms,normal_share");
   EXPECT_EQ(lines_of(fs::path(output) / "scores.csv"), 6);
   EXPECT_FALSE(fs::exists(fs::path(output) / "errors.csv"));
   // Images of the same name keep their folders.

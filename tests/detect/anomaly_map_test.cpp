@@ -73,10 +73,12 @@ TEST(Calibration, QuantilesAreOverAllPixelsOfAllMaps) {
 }
 
 TEST(Calibration, ThresholdIsTheHighestNormalScore) {
-  const Threshold threshold = threshold_of_normal_scores({0.1, 0.4, -0.2});
+  const Threshold threshold =
+      threshold_of_normal_scores({0.1, 0.4, -0.2}, 0.01, "held-out normal images");
   EXPECT_EQ(threshold.value, 0.4);
-  EXPECT_EQ(threshold.rule, "highest score of 3 held-out normal images");
-  EXPECT_ERROR(threshold_of_normal_scores({}), Error, "no held-out normal images");
+  EXPECT_EQ(threshold.rule.rfind("highest score of 3 held-out normal images", 0), 0u);
+  EXPECT_ERROR(threshold_of_normal_scores({}, 0.01, "held-out normal images"), Error,
+               "no held-out normal images");
 }
 
 }  // namespace

@@ -209,13 +209,16 @@ TEST(Calibration, NormalImagesAreNotCalledAnomalous) {
   });
   EXPECT_LT(bundle.quantiles.q_a_st, bundle.quantiles.q_b_st);
   EXPECT_LT(bundle.quantiles.q_a_ae, bundle.quantiles.q_b_ae);
-  EXPECT_EQ(bundle.threshold_rule, "highest score of 3 held-out normal images");
+  EXPECT_EQ(bundle.threshold_rule.rfind("highest score of 3 held-out normal images", 0), 0u);
+  EXPECT_EQ(bundle.normal_scores.size(), 3u);
+  EXPECT_EQ(bundle.normal_scores.back(), bundle.threshold);
   const Detector detector(std::move(bundle));
   double highest = -1e300;
   for (const auto& image : images) {
     const auto detection =
         detector.finish(detector.maps(image.image.unsqueeze(0))[0], image.size_hw);
     EXPECT_FALSE(detection.anomalous);
+    EXPECT_LT(detection.normal_share.value(), 1.0);
     highest = std::max(highest, detection.score);
   }
   EXPECT_EQ(highest, detector.bundle().threshold);

@@ -234,6 +234,51 @@ TEST_F(TrainerTest, TheDeviceStepGivesTheSame) {
   EXPECT_ERROR(train(options), UsageError, "contradict");
 }
 
+TEST_F(TrainerTest, CrossFittingJudgesEveryTrainingImageOnce) {
+  for (int i = 5; i < 12; ++i) {
+    write_image(dir_.path / "data" / "normal" / fmt::format("{}.png", i),
+                torch::randint(0, 256, {70, 80, 3}).to(torch::kUInt8));
+  }
+  options_.validation_fraction = 0.25;
+  options_.steps = 2;
+  options_.max_fpr = 0.3;
+  train(options_);
+  TrainOptions options = options_to("crossed");
+  options.cross_fit = 3;
+  const TrainResult result = train(options);
+  const ModelBundle bundle = load_bundle(result.model);
+  EXPECT_EQ(bundle.normal_scores.size(), 9u);
+  EXPECT_NE(bundle.threshold_rule.find("9 cross-fitted training images"), std::string::npos)
+      << bundle.threshold_rule;
+  // The model itself is the one without cross-fitting.
+  const ModelBundle without = load_bundle(dir_.path / "first" / "model.safetensors");
+  EXPECT_EQ(without.normal_scores.size(), 3u);
+  EXPECT_TRUE(torch::equal(bundle.student->parameters()[0], without.student->parameters()[0]));
+  const fs::path folds = dir_.path / "crossed" / "cross_fit";
+  EXPECT_TRUE(fs::exists(folds / "fold_3" / "normal_scores.json"));
+  EXPECT_FALSE(fs::exists(folds / "fold_3" / "checkpoint.safetensors"));
+
+  // Stopped in the second fold's first step, it goes on from the first fold's scores.
+  options = options_to("parts");
+  options.cross_fit = 3;
+  int steps = 0;
+  request_interrupt(false);
+  EXPECT_ERROR(train_detector(options, random_teacher("small", false, 1), torch::kCPU,
+                              [&](const TrainProgress& now) {
+                                steps += now.stage == "train" ? 1 : 0;
+                                if (steps == 3) request_interrupt(true);
+                              }),
+               Interrupted, "--resume");
+  EXPECT_TRUE(fs::exists(dir_.path / "parts/cross_fit/fold_1/normal_scores.json"));
+  EXPECT_ERROR(train(options), Error, "already holds cross_fit");
+  options.resume = true;
+  train(options);
+  EXPECT_EQ(bytes("parts"), bytes("crossed"));
+  options = options_to("too_few");
+  options.cross_fit = 5;
+  EXPECT_ERROR(train(options), Error, "too few for cross_fit 5");
+}
+
 TEST_F(TrainerTest, SnapshotsAreModelsOfTheWayThereAndChangeNothing) {
   options_.ema_decay = 0.9;
   train(options_);

@@ -11,6 +11,7 @@
 
 #include "efficientad/detect/anomaly_map.h"
 #include "efficientad/detect/model_bundle.h"
+#include "efficientad/detect/threshold.h"
 
 namespace efficientad {
 
@@ -18,16 +19,6 @@ namespace efficientad {
 /// maps or they hold NaN.
 MapQuantiles quantiles_of_maps(const std::vector<RawMaps>& maps, double q_a = 0.9,
                                double q_b = 0.995);
-
-/// A threshold and how it was chosen.
-struct Threshold {
-  double value = 0;
-  std::string rule;
-};
-
-/// The highest of the image scores of held-out normal images: none of them is called anomalous, and
-/// nothing but normal images is needed. Throws Error if there are none.
-Threshold threshold_of_normal_scores(const std::vector<double>& scores);
 
 /// A held-out normal image.
 struct CalibrationImage {
@@ -37,11 +28,17 @@ struct CalibrationImage {
   std::array<int64_t, 2> size_hw;
 };
 
-/// Sets the bundle's quantiles, threshold and threshold_rule from held-out normal images, which
-/// `next` gives one after another until it gives nothing. The networks are run on, and left on,
+/// Sets the bundle's quantiles, normal_scores, threshold and threshold_rule (for `max_fpr`, see
+/// threshold_of_normal_scores()) from held-out normal images, which `next` gives one after another
+/// until it gives nothing. The networks are run on, and left on,
 /// `device`, in eval mode. Throws Error if there is no image, or the networks give NaN.
 void calibrate(ModelBundle& bundle, torch::Device device,
                const std::function<std::optional<CalibrationImage>()>& next, double q_a = 0.9,
-               double q_b = 0.995);
+               double q_b = 0.995, double max_fpr = 0.01);
+
+/// Sets the bundle's normal_scores, and its threshold and rule from them; `which` as
+/// threshold_of_normal_scores() takes it.
+void set_normal_scores(ModelBundle& bundle, std::vector<double> scores, double max_fpr,
+                       const std::string& which);
 
 }  // namespace efficientad

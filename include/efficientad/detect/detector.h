@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct Detection {
   double score = 0;
   /// score > the model's threshold.
   bool anomalous = false;
+  /// The share of normal images that score lower (see ModelBundle::normal_scores), if it is known.
+  std::optional<double> normal_share{};
 };
 
 /// A detector's maps of some images, each normalised and with the zero border of the unpadded PDN:

@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "efficientad/detect/anomaly_map.h"
 #include "efficientad/nn/autoencoder.h"
@@ -59,6 +60,9 @@ struct ModelBundle {
   /// Image scores above it are called anomalous, and how it was chosen.
   double threshold = 0;
   std::string threshold_rule;
+  /// Scores of normal images that the model was not trained on, ascending; empty in models of
+  /// earlier releases.
+  std::vector<double> normal_scores;
   /// Resolved options of the training and where things came from.
   nlohmann::ordered_json options;
   std::map<std::string, std::string> provenance;

@@ -27,6 +27,8 @@ struct EvaluatedImage {
   std::optional<double> score_ae = {};
   /// The detector's decision.
   bool called_anomalous = false;
+  /// The share of normal images that score lower, if the model knows it.
+  std::optional<double> normal_share = {};
 };
 
 /// A detector's results on the test images of a data set. A figure that the set does not define

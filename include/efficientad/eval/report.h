@@ -26,8 +26,8 @@ std::string report_table(const nlohmann::ordered_json& report);
 /// The main figures of several reports, by category, and their means: a Markdown table.
 std::string reports_table(const nlohmann::ordered_json& reports);
 
-/// scores.csv: path, defect, label, score, decision of each test image; label and decision are
-/// "good" or "anomalous".
+/// scores.csv: path, defect, label, score, decision and normal_share (which may be empty) of each
+/// test image; label and decision are "good" or "anomalous".
 std::string scores_csv(const Evaluation& evaluation);
 
 /// One line of a CSV file (RFC 4180: fields with comma, quote or line break are quoted), with its

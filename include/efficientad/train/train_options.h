@@ -51,6 +51,8 @@ struct TrainOptions {
   double validation_fraction = 0.1;
   double quantile_a = 0.9;
   double quantile_b = 0.995;
+  double max_fpr = 0.01;
+  int64_t cross_fit = 0;
   int64_t seed = 0;
   std::string precision = "fp32";
   bool plain_step = false;
@@ -243,6 +245,21 @@ struct TrainOptions {
                        .source = "paper",
                        .minimum = 0,
                        .maximum = 1});
+    visitor(
+        "max_fpr", max_fpr,
+        OptionInfo{.help = "false-positive rate that the threshold promises with 95 % confidence, "
+                           "if there are enough normal images (299 for 0.01, 59 for 0.05)",
+                   .source = "ours: the paper has no threshold",
+                   .minimum = 1e-6,
+                   .maximum = 0.5});
+    visitor("cross_fit", cross_fit,
+            OptionInfo{.help = "for the threshold, also train so many models, each without another "
+                               "part of the training images, and score that part with it, so that "
+                               "every image is judged by a model that has not seen it; takes as "
+                               "many times longer; 0: the images kept for calibration judge",
+                       .source = "ours",
+                       .minimum = 0,
+                       .maximum = 20});
     visitor("seed", seed,
             OptionInfo{.help = "seed of every random decision", .minimum = 0, .maximum = 9e15});
     visitor("precision", precision,

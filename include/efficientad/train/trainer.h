@@ -21,7 +21,8 @@ struct LossValues {
 };
 
 /// Where a training is. Its stages: "statistics" (of the teacher, images), "images" (taken to the
-/// GPU), "train" (steps), "calibrate" (validation images).
+/// GPU), "train" (steps), "calibrate" (validation images), "judge"
+/// (a fold's images).
 struct TrainProgress {
   std::string stage;
   int64_t done = 0;
@@ -47,6 +48,7 @@ struct TrainResult {
 /// model.safetensors, options.json, train_log.csv (one row a step) and checkpoint.safetensors,
 /// which is made every checkpoint_minutes, when the user interrupts, and after the last step; the
 /// one before it stays as checkpoint_previous.safetensors, for the case that the last is damaged.
+/// With cross_fit, cross_fit/fold_N/normal_scores.json come first, and are kept.
 /// With snapshot_steps also snapshots/step_N.safetensors, models of the way there.
 /// Several processes (see Ranks) share a step, a batch of batch_size images each, and give what one
 /// with batches of all their sizes would give but for rounding; all must see the same files.

@@ -1,0 +1,131 @@
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+
+#include "cli/command.h"
+#include "cli/input_images.h"
+#include "cli/threshold_options.h"
+#include "efficientad/core/device.h"
+#include "efficientad/core/interrupt.h"
+#include "efficientad/core/json.h"
+#include "efficientad/core/log.h"
+#include "efficientad/core/progress.h"
+#include "efficientad/data/csv.h"
+#include "efficientad/data/image.h"
+#include "efficientad/data/loader.h"
+#include "efficientad/data/resize.h"
+#include "efficientad/detect/calibration.h"
+#include "efficientad/detect/detector.h"
+
+namespace efficientad::cli {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct LoadedImage {
+  torch::Tensor input;
+  std::array<int64_t, 2> size_hw;
+};
+
+/// The scores of images that are known to be normal.
+std::vector<double> score_images(const ThresholdOptions& options, ModelBundle bundle) {
+  const InputImages inputs = find_images(options.normal_images, {});
+  require(inputs.failures.empty(), "{}: {}", inputs.failures.empty() ? "" : inputs.failures[0].path,
+          inputs.failures.empty() ? "" : inputs.failures[0].reason);
+  set_threads(options.threads);
+  const torch::Device device = select_device(options.device);
+  const Detector detector(std::move(bundle), device, resolve_engine(options.engine, device));
+  const auto total = static_cast<int64_t>(inputs.images.size());
+  Prefetcher<LoadedImage> loader(0, total, [&](int64_t i) {
+    const torch::Tensor image = read_image(inputs.images[static_cast<size_t>(i)]);
+    return LoadedImage{to_float_chw(resize_pil_bilinear(image, detector.input_hw())),
+                       {image.size(0), image.size(1)}};
+  });
+  std::vector<double> scores;
+  Progress progress("score", total, "image");
+  while (const auto loaded = loader.next()) {
+    const torch::Tensor map = detector.maps(loaded->input.unsqueeze(0))[0];
+    scores.push_back(detector.finish(map, loaded->size_hw).score);
+    progress.update(static_cast<int64_t>(scores.size()));
+    if (interrupt_requested()) throw Interrupted("interrupted; nothing is changed");
+  }
+  progress.finish();
+  return scores;
+}
+
+std::vector<LabelledScore> read_scores(const std::string& file) {
+  require_usage(!file.empty(), "rules f1 and cost need --scores, a scores.csv made by eval");
+  std::vector<LabelledScore> scores;
+  for (const auto& row : read_csv(file, {"label", "score"})) {
+    const std::string& text = row.at("score");
+    double score = 0;
+    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), score);
+    require(problem == std::errc() && end == text.data() + text.size(),
+            "{}: the score \"{}\" is no number", file, text);
+    const std::string& label = row.at("label");
+    require(label == "good" || label == "anomalous",
+            "{}: the label \"{}\" is neither good nor anomalous", file, label);
+    scores.push_back({.score = score, .anomalous = label == "anomalous"});
+  }
+  return scores;
+}
+
+void set_threshold(const ThresholdOptions& options, ModelBundle& bundle) {
+  if (options.rule == "fpr") {
+    if (!options.normal_images.empty()) {
+      set_normal_scores(bundle, score_images(options, bundle), options.max_fpr,
+                        "normal images given to it");
+      return;
+    }
+    require(!bundle.normal_scores.empty(),
+            "{}: holds no scores of normal images (it is of an earlier release); give some with "
+            "--normal-images",
+            options.model);
+    const Threshold threshold = threshold_of_normal_scores(bundle.normal_scores, options.max_fpr,
+                                                           "normal images it was not trained on");
+    bundle.threshold = threshold.value;
+    bundle.threshold_rule = threshold.rule;
+    return;
+  }
+  Threshold threshold = {.value = options.value, .rule = "given by hand"};
+  if (options.rule == "f1") threshold = threshold_of_best_f1(read_scores(options.scores));
+  if (options.rule == "cost") {
+    threshold = threshold_of_least_cost(read_scores(options.scores), options.cost_ratio);
+  }
+  require_usage(std::isfinite(threshold.value), "the threshold is {}, but must be finite",
+                threshold.value);
+  bundle.threshold = threshold.value;
+  bundle.threshold_rule = threshold.rule;
+}
+
+}  // namespace
+
+int threshold(const Arguments& arguments) {
+  ThresholdOptions options;
+  const CommonFlags common = parse_options(
+      arguments,
+      "Choose a model's threshold anew: from normal images alone, or with labelled defects. The "
+      "model holds it, and how it came about.",
+      options);
+  require_usage(options.rule == "fpr" || options.normal_images.empty(),
+                "normal_images are for the rule fpr");
+  const InterruptGuard guard;
+  ModelBundle bundle = load_bundle(options.model);
+  const double before = bundle.threshold;
+  set_threshold(options, bundle);
+  const std::string output = options.output.empty() ? options.model : options.output;
+  save_bundle(output, bundle);
+  if (common.json) {
+    fmt::print("{}\n", dump_json(nlohmann::ordered_json{{"model", output},
+                                                        {"threshold", bundle.threshold},
+                                                        {"threshold_rule", bundle.threshold_rule},
+                                                        {"threshold_before", before}}));
+  } else {
+    fmt::print("{}\nthreshold {:.6g} (before: {:.6g}): {}\n", output, bundle.threshold, before,
+               bundle.threshold_rule);
+  }
+  return 0;
+}
+
+}  // namespace efficientad::cli
