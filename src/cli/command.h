@@ -102,6 +102,7 @@ int eval(const Arguments& arguments);
 int infer(const Arguments& arguments);
 int inspect(const Arguments& arguments);
 int options_table(const Arguments& arguments);
+int sweep(const Arguments& arguments);
 int synth(const Arguments& arguments);
 int threshold(const Arguments& arguments);
 int train(const Arguments& arguments);

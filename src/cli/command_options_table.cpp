@@ -4,6 +4,7 @@
 #include "cli/command.h"
 #include "cli/eval_options.h"
 #include "cli/infer_options.h"
+#include "cli/sweep_options.h"
 #include "cli/threshold_options.h"
 #include "cli/verify_options.h"
 #include "efficientad/data/synth.h"
@@ -56,6 +57,7 @@ int options_table(const Arguments& arguments) {
   print_table<DistillOptions>("distill");
   print_table<EvalOptions>("eval");
   print_table<CheckOptions>("dataset");
+  print_table<SweepOptions>("sweep");
   print_table<InferOptions>("infer");
   print_table<ThresholdOptions>("threshold");
   print_table<BenchOptions>("bench");

@@ -22,6 +22,8 @@ namespace {
 
 /// Stream of the Rng that chooses validation images.
 constexpr uint64_t kSplitStream = 0x73706c6974;
+/// Stream of the one that chooses few training images.
+constexpr uint64_t kShotsStream = 0x73686f7473;
 
 const std::vector<std::string> kLayouts = {"mvtec", "mvtec2", "loco", "visa",
                                            "btad",  "folder", "csv"};
@@ -140,6 +142,21 @@ std::vector<std::string> list_categories(const std::string& asked, const fs::pat
   require(!names.empty(), "{} holds no categories (folders with a folder {})", root.string(),
           tree->train);
   return names;
+}
+
+void keep_shots(Dataset& dataset, int64_t shots, int64_t seed) {
+  if (shots == 0) return;
+  const auto count = static_cast<int64_t>(dataset.train.size());
+  require(shots <= count, "{} has {} training images, but shots is {}", dataset.root.string(),
+          count, shots);
+  std::vector<int64_t> order(static_cast<size_t>(count));
+  std::iota(order.begin(), order.end(), 0);
+  Rng(static_cast<uint64_t>(seed), kShotsStream).shuffle(order);
+  std::vector<int64_t> chosen(order.begin(), order.begin() + shots);
+  std::sort(chosen.begin(), chosen.end());
+  std::vector<Sample> train;
+  for (const int64_t index : chosen) train.push_back(dataset.train[static_cast<size_t>(index)]);
+  dataset.train = std::move(train);
 }
 
 void split_validation(Dataset& dataset, double fraction, int64_t seed) {

@@ -18,6 +18,7 @@
 #include "efficientad/core/random.h"
 #include "efficientad/core/recorder.h"
 #include "efficientad/core/version.h"
+#include "efficientad/data/augment.h"
 #include "efficientad/data/dataset.h"
 #include "efficientad/data/image.h"
 #include "efficientad/data/loader.h"
@@ -141,10 +142,18 @@ class Run {
         ranks_(ranks),
         fold_(fold) {
     const bool has_own_validation = !dataset_.validation.empty();
-    split_validation(dataset_, options.validation_fraction, options.seed);
+    keep_shots(dataset_, options.shots, options.seed);
+    const auto count = static_cast<double>(dataset_.train.size());
+    augmented_ = !has_own_validation && options.validation_fraction * count < 1;
+    if (augmented_) {
+      alter_training_images();
+    } else {
+      split_validation(dataset_, options.validation_fraction, options.seed);
+    }
     if (fold.count > 0) leave_out(fold);
-    validation_source_ =
-        has_own_validation ? "the data set's own" : "split off the training images";
+    validation_source_ = has_own_validation ? "the data set's own"
+                         : augmented_       ? "altered copies of the training images"
+                                            : "split off the training images";
     images_ = std::make_unique<TrainingImages>(options, paths_of(dataset_.train), ranks.rank(),
                                                ranks.size());
     inputs_ = {{"the teacher's weights", hash_of_weights(*teacher.network)},
@@ -190,6 +199,17 @@ class Run {
 
   fs::path fold_folder(int64_t fold) const {
     return output_ / kCrossFit / fmt::format("fold_{}", fold + 1);
+  }
+
+  /// With so few training images that none can be spared: at least ten images to calibrate on, each
+  /// a copy of one of them, moved and brightened a little. Held-out images would score higher, so
+  /// that quantiles and threshold are rather too low, but every image is learned from.
+  void alter_training_images() {
+    constexpr size_t kLeast = 10;
+    while (dataset_.validation.size() < kLeast) {
+      dataset_.validation.insert(dataset_.validation.end(), dataset_.train.begin(),
+                                 dataset_.train.end());
+    }
   }
 
   /// Takes a part of the training images away, which the model is to judge.
@@ -689,12 +709,16 @@ class Run {
 
   /// Images as the networks want them, in the background.
   Prefetcher<CalibrationImage> images_of(const std::vector<Sample>& samples) const {
+    const bool altered = augmented_ && &samples == &dataset_.validation;
     return {0, static_cast<int64_t>(samples.size()),
-            [this, &samples](int64_t i) {
+            [this, &samples, altered](int64_t i) {
               const torch::Tensor image = read_image(samples[static_cast<size_t>(i)].image_path);
-              return CalibrationImage{
-                  .image = to_float_chw(resize_pil_bilinear(image, options_.image_hw())),
-                  .size_hw = {image.size(0), image.size(1)}};
+              torch::Tensor input = to_float_chw(resize_pil_bilinear(image, options_.image_hw()));
+              if (altered) {
+                input = augmented_copy(input, static_cast<uint64_t>(options_.seed),
+                                       static_cast<uint64_t>(i));
+              }
+              return CalibrationImage{.image = input, .size_hw = {image.size(0), image.size(1)}};
             },
             static_cast<int>(options_.workers)};
   }
@@ -786,6 +810,7 @@ class Run {
   const bool device_step_;
   const fs::path output_;
   Dataset dataset_;
+  bool augmented_ = false;
   std::string validation_source_;
   const std::map<std::string, std::string> teacher_metadata_;
   std::unique_ptr<TrainingImages> images_;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "image_files.h"
@@ -319,6 +320,25 @@ Dataset dataset_of(int count) {
   for (int i = 0; i < count; ++i)
     dataset.train.push_back({.image_path = "x", .id = fmt::format("{:03}", i)});
   return dataset;
+}
+
+TEST(keep_shots, are_chosen_by_seed_and_nested) {
+  Dataset all = dataset_of(20);
+  keep_shots(all, 0, 3);
+  EXPECT_EQ(all.train.size(), 20U);
+  Dataset four = dataset_of(20);
+  keep_shots(four, 4, 3);
+  Dataset eight = dataset_of(20);
+  keep_shots(eight, 8, 3);
+  const Ids few = ids_of(four.train);
+  const Ids more = ids_of(eight.train);
+  EXPECT_EQ(few.size(), 4U);
+  EXPECT_TRUE(std::is_sorted(more.begin(), more.end()));
+  EXPECT_TRUE(std::includes(more.begin(), more.end(), few.begin(), few.end()));
+  Dataset other = dataset_of(20);
+  keep_shots(other, 4, 4);
+  EXPECT_NE(ids_of(other.train), few);
+  EXPECT_ERROR(keep_shots(other, 5, 0), Error, "has 4 training images, but shots is 5");
 }
 
 TEST(split_validation, moves_a_tenth_by_seed) {

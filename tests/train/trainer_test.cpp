@@ -8,6 +8,7 @@
 #include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "efficientad/core/file.h"
@@ -232,6 +233,28 @@ TEST_F(TrainerTest, TheDeviceStepGivesTheSame) {
   options.device_step = "on";
   options.plain_step = true;
   EXPECT_ERROR(train(options), UsageError, "contradict");
+}
+
+TEST_F(TrainerTest, AFewShotsAreCalibratedOnAlteredCopies) {
+  options_.steps = 1;
+  options_.shots = 1;
+  TrainResult result = train(options_);
+  EXPECT_EQ(result.train_images, 1);
+  EXPECT_EQ(result.validation_images, 10);
+  const ModelBundle bundle = load_bundle(result.model);
+  EXPECT_EQ(bundle.provenance.at("validation_images"),
+            "10 (altered copies of the training images)");
+  // They differ (but where all of a map is below its 0.9-quantile, the score is the border's 0).
+  EXPECT_GT(std::set<double>(bundle.normal_scores.begin(), bundle.normal_scores.end()).size(), 2u);
+  TrainOptions options = options_to("three");
+  options.shots = 3;
+  result = train(options);
+  // 0.4 of 3 is more than one image.
+  EXPECT_EQ(result.train_images, 2);
+  EXPECT_EQ(result.validation_images, 1);
+  options = options_to("too_many");
+  options.shots = 6;
+  EXPECT_ERROR(train(options), Error, "shots is 6");
 }
 
 TEST_F(TrainerTest, CrossFittingJudgesEveryTrainingImageOnce) {

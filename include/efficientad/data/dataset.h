@@ -94,6 +94,10 @@ std::vector<std::string> list_categories(const std::string& layout,
                                          const std::filesystem::path& root,
                                          const FolderLayout& folder = {});
 
+/// Keeps `shots` of the training images, chosen by `seed`; 0 keeps all. Throws Error if there are
+/// fewer.
+void keep_shots(Dataset& dataset, int64_t shots, int64_t seed);
+
 /// If the set has no validation images, moves round(fraction * count) of the training images (at
 /// least one, and at least one stays) there, chosen by `seed`; with its own it is left as it is.
 /// Throws Error if there is only one training image.

@@ -48,6 +48,7 @@ struct TrainOptions {
   std::string schedule = "step";
   double warmup_fraction = 0;
   double ema_decay = 0;
+  int64_t shots = 0;
   double validation_fraction = 0.1;
   double quantile_a = 0.9;
   double quantile_b = 0.995;
@@ -229,12 +230,19 @@ struct TrainOptions {
                        .source = fast,
                        .minimum = 0,
                        .maximum = 0.999999});
-    visitor("validation_fraction", validation_fraction,
-            OptionInfo{.help = "part of the training images kept for calibration where the set has "
-                               "no validation images",
-                       .source = "paper",
-                       .minimum = 0,
-                       .maximum = 0.9});
+    visitor(
+        "shots", shots,
+        OptionInfo{.help = "train on so many of the training images, chosen by the seed; 0: all",
+                   .minimum = 0,
+                   .maximum = 1e9});
+    visitor(
+        "validation_fraction", validation_fraction,
+        OptionInfo{.help = "part of the training images kept for calibration where the set has "
+                           "no validation images; if that is less than one image, altered copies "
+                           "of all of them serve instead",
+                   .source = "paper",
+                   .minimum = 0,
+                   .maximum = 0.9});
     visitor("quantile_a", quantile_a,
             OptionInfo{.help = "quantile of a map on normal images that is normalised to 0",
                        .source = "paper",

@@ -1,0 +1,440 @@
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <sstream>
+
+#include "cli/command.h"
+#include "cli/sweep_options.h"
+#include "cli/train_model.h"
+#include "efficientad/core/device.h"
+#include "efficientad/core/interrupt.h"
+#include "efficientad/core/json.h"
+#include "efficientad/core/log.h"
+#include "efficientad/core/progress.h"
+#include "efficientad/data/csv.h"
+#include "efficientad/detect/detector.h"
+#include "efficientad/eval/evaluate.h"
+#include "efficientad/eval/report.h"
+
+namespace efficientad::cli {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Setting = std::pair<std::string, std::string>;
+
+const std::vector<std::string> kKeys = {"category", "settings", "shots", "seed"};
+const std::vector<std::string> kFigures = {"train_images",
+                                           "steps",
+                                           "seconds",
+                                           "image_auroc",
+                                           "image_auroc_by_defect_mean",
+                                           "image_average_precision",
+                                           "pixel_auroc",
+                                           "au_pro_0.3",
+                                           "false_positives",
+                                           "missed"};
+
+std::vector<std::string> parts_of(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
+  return parts;
+}
+
+/// "1,4,all" as numbers of images; 0: all.
+std::vector<int64_t> parse_shots(const std::string& text) {
+  std::vector<int64_t> shots;
+  for (const auto& part : parts_of(text, ',')) {
+    int64_t value = 0;
+    if (part != "all") {
+      const auto [end, problem] = std::from_chars(part.data(), part.data() + part.size(), value);
+      require_usage(problem == std::errc() && end == part.data() + part.size() && value > 0,
+                    "shots is \"{}\", but \"{}\" is neither a number of images nor all", text,
+                    part);
+    }
+    shots.push_back(value);
+  }
+  require_usage(!shots.empty(), "shots is empty");
+  return shots;
+}
+
+/// Every combination of the values of all settings.
+std::vector<std::vector<Setting>> combinations_of(const std::vector<std::string>& sets) {
+  std::vector<std::vector<Setting>> all = {{}};
+  for (const auto& set : sets) {
+    const size_t equals = set.find('=');
+    require_usage(equals != std::string::npos && equals > 0 && equals + 1 < set.size(),
+                  "set is \"{}\", but must be a training option and values, as in "
+                  "learning_rate=1e-4,4e-4",
+                  set);
+    std::vector<std::vector<Setting>> longer;
+    for (const auto& before : all) {
+      for (const auto& value : parts_of(set.substr(equals + 1), ',')) {
+        longer.push_back(before);
+        longer.back().emplace_back(set.substr(0, equals), value);
+      }
+    }
+    all = std::move(longer);
+  }
+  return all;
+}
+
+std::string name_of(const std::vector<Setting>& settings) {
+  std::string name;
+  for (const auto& [option, value] : settings) {
+    name += (name.empty() ? "" : " ") + option + "=" + value;
+  }
+  return name;
+}
+
+/// One run of the sweep.
+struct Cell {
+  std::string category;
+  std::vector<Setting> settings;
+  int64_t shots;
+  int64_t seed;
+
+  std::string shots_name() const { return shots == 0 ? "all" : std::to_string(shots); }
+  /// Its columns of kKeys.
+  std::vector<std::string> key() const {
+    return {category, name_of(settings), shots_name(), std::to_string(seed)};
+  }
+  fs::path folder(const fs::path& output) const {
+    std::string name = name_of(settings);
+    std::replace(name.begin(), name.end(), '/', '_');
+    return output / "runs" / (category.empty() ? "data" : category) /
+           (name.empty() ? "default" : name) / ("shots_" + shots_name()) /
+           ("seed_" + std::to_string(seed));
+  }
+};
+
+TrainOptions training_of(const SweepOptions& sweep, const Cell& cell) {
+  TrainOptions options;
+  if (!sweep.train_config.empty()) {
+    options_from_json(read_json(sweep.train_config), sweep.train_config, options);
+  }
+  nlohmann::json settings = nlohmann::json::object();
+  for (const auto& [option, value] : cell.settings) {
+    // A number, true or false as it is written, all else as text.
+    settings[option] =
+        nlohmann::json::accept(value) ? nlohmann::json::parse(value) : nlohmann::json(value);
+  }
+  options_from_json(settings, "set", options);
+  options.dataset = sweep.dataset;
+  options.data = sweep.data;
+  options.category = cell.category;
+  options.normal_dir = sweep.normal_dir;
+  options.teacher = sweep.teacher;
+  options.shots = cell.shots;
+  options.seed = cell.seed;
+  options.device = sweep.device;
+  options.threads = sweep.threads;
+  options.output = cell.folder(sweep.output).string();
+  check_train_options(options);
+  return options;
+}
+
+/// results.csv: one row a run, kept whole at every moment.
+class Results {
+ public:
+  explicit Results(fs::path file) : file_(std::move(file)) {
+    if (!fs::exists(file_)) return;
+    std::vector<std::string> names = kKeys;
+    names.insert(names.end(), kFigures.begin(), kFigures.end());
+    for (const auto& row : read_csv(file_, names)) rows_[key_of(row)] = row;
+  }
+
+  bool has(const Cell& cell) const { return rows_.count(cell.key()) > 0; }
+
+  void add(const Cell& cell, std::map<std::string, std::string> row) {
+    const auto key = cell.key();
+    for (size_t i = 0; i < kKeys.size(); ++i) row[kKeys[i]] = key[i];
+    rows_[key] = std::move(row);
+    std::vector<std::string> names = kKeys;
+    names.insert(names.end(), kFigures.begin(), kFigures.end());
+    std::string text = csv_line(names);
+    for (const auto& [unused, one] : rows_) {
+      std::vector<std::string> fields;
+      for (const auto& name : names) fields.push_back(one.at(name));
+      text += csv_line(fields);
+    }
+    write_file(file_, text);
+  }
+
+  const std::map<std::string, std::string>& at(const Cell& cell) const {
+    return rows_.at(cell.key());
+  }
+
+ private:
+  static std::vector<std::string> key_of(const std::map<std::string, std::string>& row) {
+    std::vector<std::string> key;
+    for (const auto& name : kKeys) key.push_back(row.at(name));
+    return key;
+  }
+
+  fs::path file_;
+  std::map<std::vector<std::string>, std::map<std::string, std::string>> rows_;
+};
+
+std::string number(const nlohmann::ordered_json& value) {
+  return value.is_number() ? fmt::format("{:.6g}", value.get<double>()) : "";
+}
+
+/// Trains and evaluates, going on where an earlier sweep was stopped; the row of its figures.
+std::map<std::string, std::string> run_cell(const SweepOptions& sweep, const Cell& cell,
+                                            torch::Device device) {
+  TrainOptions options = training_of(sweep, cell);
+  const fs::path folder = options.output;
+  const fs::path model = folder / "model.safetensors";
+  const fs::path training = folder / "training.json";
+  if (!fs::exists(model) || !fs::exists(training)) {
+    options.resume = fs::exists(folder / "train_log.csv") && !fs::exists(model);
+    options.overwrite = !options.resume && fs::exists(folder);
+    const TrainResult result = train_one(options, find_teacher(options), device);
+    write_json(training, nlohmann::ordered_json{{"train_images", result.train_images},
+                                                {"steps", options.steps},
+                                                {"seconds", result.seconds}});
+  }
+  const Dataset dataset = open_dataset(sweep.dataset, sweep.data, cell.category, sweep.folder());
+  const Detector detector(load_bundle(model), device, resolve_engine(sweep.engine, device));
+  Progress progress("eval", static_cast<int64_t>(dataset.test.size()), "image");
+  const Evaluation evaluation = evaluate(
+      detector, dataset, {.output = folder / "report", .progress = [&](int64_t done, int64_t) {
+                            progress.update(done);
+                          }});
+  progress.finish();
+  const auto report =
+      make_report(evaluation, dataset, &detector.bundle(), options_to_json(options));
+  write_json(folder / "report" / "report.json", report);
+  const nlohmann::json trained = read_json(training);
+  std::map<std::string, std::string> row = {
+      {"train_images", trained.at("train_images").dump()},
+      {"steps", trained.at("steps").dump()},
+      {"seconds", fmt::format("{:.1f}", trained.at("seconds").get<double>())},
+      {"au_pro_0.3",
+       report.at("au_pro").contains("0.3") ? number(report.at("au_pro").at("0.3")) : ""},
+      {"false_positives", report.at("decisions").at("false_positives").dump()},
+      {"missed", report.at("decisions").at("missed").dump()}};
+  for (const char* name :
+       {"image_auroc", "image_auroc_by_defect_mean", "image_average_precision", "pixel_auroc"}) {
+    row[name] = number(report.at(name));
+  }
+  return row;
+}
+
+/// What is large of a run that is done.
+void tidy(const fs::path& folder) {
+  for (const char* name : {"model.safetensors", "checkpoint.safetensors",
+                           "checkpoint_previous.safetensors", "report/anomaly_maps"}) {
+    std::error_code ignored;
+    fs::remove_all(folder / name, ignored);
+  }
+}
+
+/// Mean and deviation of a figure over the seeds; the deviation of one is 0.
+struct Spread {
+  double mean = 0;
+  double deviation = 0;
+  int64_t count = 0;
+};
+
+Spread spread_of(const std::vector<double>& values) {
+  Spread spread;
+  spread.count = static_cast<int64_t>(values.size());
+  for (const double value : values) spread.mean += value / static_cast<double>(values.size());
+  double sum = 0;
+  for (const double value : values) sum += (value - spread.mean) * (value - spread.mean);
+  if (values.size() > 1) spread.deviation = std::sqrt(sum / static_cast<double>(values.size() - 1));
+  return spread;
+}
+
+/// One line of the curve: a category under some settings.
+struct Line {
+  std::string name;
+  std::vector<std::pair<std::string, Spread>> points;
+};
+
+/// The curve of image AUROC over shots, with a bar of one deviation: an SVG picture.
+std::string curve_svg(const std::vector<Line>& lines) {
+  constexpr double kWidth = 640;
+  constexpr double kHeight = 400;
+  constexpr double kLeft = 60;
+  constexpr double kTop = 20;
+  constexpr double kPlotWidth = 420;
+  constexpr double kPlotHeight = 320;
+  static const std::vector<std::string> kColours = {"#1b6ca8", "#d1495b", "#3d8b5f",
+                                                    "#b8860b", "#6a4c93", "#444444"};
+  double low = 1;
+  size_t most = 1;
+  for (const auto& line : lines) {
+    most = std::max(most, line.points.size());
+    for (const auto& [shots, spread] : line.points) {
+      low = std::min(low, spread.mean - spread.deviation);
+    }
+  }
+  low = std::max(0.0, std::floor(low * 20) / 20);
+  if (low >= 1) low = 0.95;
+  const auto x = [&](size_t i) {
+    return kLeft + kPlotWidth * (static_cast<double>(i) + 0.5) / static_cast<double>(most);
+  };
+  const auto y = [&](double value) {
+    return kTop + kPlotHeight * (1 - (std::clamp(value, low, 1.0) - low) / (1 - low));
+  };
+  std::string svg = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" "
+      "font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+      kWidth, kHeight);
+  constexpr int kTicks = 5;
+  for (int i = 0; i <= kTicks; ++i) {
+    const double value = low + (1 - low) * i / kTicks;
+    svg += fmt::format(
+        "<line x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" stroke=\"#dddddd\"/>\n"
+        "<text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5:.3g}</text>\n",
+        kLeft, kLeft + kPlotWidth, y(value), kLeft - 8, y(value) + 4, value);
+  }
+  for (size_t l = 0; l < lines.size(); ++l) {
+    const std::string& colour = kColours[l % kColours.size()];
+    std::string points;
+    for (size_t i = 0; i < lines[l].points.size(); ++i) {
+      const Spread& spread = lines[l].points[i].second;
+      if (spread.count == 0) continue;
+      points += fmt::format("{:.1f},{:.1f} ", x(i), y(spread.mean));
+      svg += fmt::format(
+          "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" stroke=\"{3}\"/>\n"
+          "<circle cx=\"{0:.1f}\" cy=\"{4:.1f}\" r=\"3\" fill=\"{3}\"/>\n",
+          x(i), y(spread.mean - spread.deviation), y(spread.mean + spread.deviation), colour,
+          y(spread.mean));
+      if (l == 0) {
+        svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", x(i),
+                           kTop + kPlotHeight + 18, lines[l].points[i].first);
+      }
+    }
+    svg += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\"/>\n", points, colour);
+    svg += fmt::format("<text x=\"{}\" y=\"{}\" fill=\"{}\">{}</text>\n", kLeft + kPlotWidth + 12,
+                       kTop + 12 + 18 * l, colour, lines[l].name);
+  }
+  svg += fmt::format(
+      "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">training images</text>\n"
+      "<text transform=\"translate(14 {}) rotate(-90)\" text-anchor=\"middle\">image AUROC</text>\n"
+      "</svg>\n",
+      kLeft + kPlotWidth / 2, kTop + kPlotHeight + 42, kTop + kPlotHeight / 2);
+  return svg;
+}
+
+/// The lines of what is done, and their table in Markdown.
+std::pair<std::vector<Line>, std::string> summary_of(const std::vector<Cell>& cells,
+                                                     const Results& results) {
+  std::vector<Line> lines;
+  std::string table =
+      "| category | settings | shots | runs | image AUROC | by defect, mean | seconds |\n"
+      "|---|---|---|---|---|---|---|\n";
+  for (size_t i = 0; i < cells.size();) {
+    const Cell& cell = cells[i];
+    std::map<std::string, std::vector<double>> figures;
+    // Seeds are the innermost.
+    for (; i < cells.size() && cells[i].category == cell.category && cells[i].shots == cell.shots &&
+           cells[i].settings == cell.settings;
+         ++i) {
+      if (!results.has(cells[i])) continue;
+      for (const auto& [name, value] : results.at(cells[i])) {
+        double parsed = 0;
+        const auto [end, problem] =
+            std::from_chars(value.data(), value.data() + value.size(), parsed);
+        if (problem == std::errc() && end == value.data() + value.size()) {
+          figures[name].push_back(parsed);
+        }
+      }
+    }
+    const std::string settings = name_of(cell.settings);
+    const std::string name = cell.category + (settings.empty() ? "" : " " + settings);
+    if (lines.empty() || lines.back().name != name) lines.push_back({name, {}});
+    const Spread auroc = spread_of(figures["image_auroc"]);
+    const Spread by_defect = spread_of(figures["image_auroc_by_defect_mean"]);
+    lines.back().points.emplace_back(cell.shots_name(), auroc);
+    table += fmt::format("| {} | {} | {} | {} | {:.4f} ± {:.4f} | {:.4f} ± {:.4f} | {:.0f} |\n",
+                         cell.category, settings, cell.shots_name(), auroc.count, auroc.mean,
+                         auroc.deviation, by_defect.mean, by_defect.deviation,
+                         spread_of(figures["seconds"]).mean);
+  }
+  return {lines, table};
+}
+
+std::vector<Cell> cells_of(const SweepOptions& options) {
+  std::vector<std::string> categories = {options.category};
+  if (options.all_categories()) {
+    categories = list_categories(options.dataset, options.data, options.folder());
+  }
+  std::vector<Cell> cells;
+  for (const auto& category : categories) {
+    for (const auto& settings : combinations_of(options.set)) {
+      for (const int64_t shots : parse_shots(options.shots)) {
+        for (int64_t seed = 0; seed < options.seeds; ++seed) {
+          cells.push_back({category, settings, shots, seed});
+        }
+      }
+    }
+  }
+  return cells;
+}
+
+}  // namespace
+
+int sweep(const Arguments& arguments) {
+  SweepOptions options;
+  const CommonFlags common =
+      parse_options(arguments,
+                    "Train and evaluate over numbers of training images, seeds and options: a row "
+                    "of results.csv a "
+                    "run, summary.md, curve.svg. Run again, it goes on where it was stopped.",
+                    options);
+  const auto cells = cells_of(options);
+  for (const auto& cell : cells) training_of(options, cell);
+  const InterruptGuard guard;
+  set_threads(options.threads);
+  const torch::Device device = select_device(options.device);
+  const fs::path output = options.output;
+  make_folder(output);
+  const FolderLock lock(output, "another sweep is writing to it");
+  write_json(output / "options.json", options_to_json(options));
+  Results results(output / "results.csv");
+  std::vector<std::string> failed;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    if (results.has(cells[i])) continue;
+    spdlog::info("run {} of {}: {}", i + 1, cells.size(), join(cells[i].key()));
+    try {
+      results.add(cells[i], run_cell(options, cells[i], device));
+      if (!options.keep_models) tidy(cells[i].folder(output));
+    } catch (const Interrupted&) {
+      throw Interrupted(fmt::format("interrupted in run {} of {}; the same command goes on", i + 1,
+                                    cells.size()));
+    } catch (const std::exception& error) {
+      spdlog::error("{}: {}", join(cells[i].key()), message_of(error));
+      failed.push_back(join(cells[i].key()));
+    }
+    const auto [lines, table] = summary_of(cells, results);
+    write_file(output / "summary.md", table);
+    write_file(output / "curve.svg", curve_svg(lines));
+  }
+  const auto [lines, table] = summary_of(cells, results);
+  write_file(output / "summary.md", table);
+  write_file(output / "curve.svg", curve_svg(lines));
+  if (common.json) {
+    fmt::print("{}\n",
+               dump_json(nlohmann::ordered_json{{"results", (output / "results.csv").string()},
+                                                {"runs", cells.size()},
+                                                {"failed", failed.size()}}));
+  } else {
+    fmt::print("{}\nresults: {}\ncurve: {}\n", table, (output / "results.csv").string(),
+               (output / "curve.svg").string());
+  }
+  require(failed.empty(), "{} of {} runs failed, first: {}", failed.size(), cells.size(),
+          failed.empty() ? "" : failed[0]);
+  return 0;
+}
+
+}  // namespace efficientad::cli
