@@ -94,6 +94,7 @@ constexpr Command kCommands[] = {
     {"distill", cli::distill, "distil a teacher from an ImageNet backbone"},
     {"synth", cli::synth, "make the procedural data set"},
     {"dataset", cli::dataset, "say what a data set holds, and what is wrong with it"},
+    {"collect", cli::collect, "put the figures of many evaluations into one table"},
     {"inspect", cli::inspect, "say what a model or teacher file is"},
     {"options-table", cli::options_table, "print the table of all options (configs/README.md)"},
 };

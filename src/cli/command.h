@@ -96,6 +96,7 @@ void make_result_folder(const std::filesystem::path& folder);
 
 // The commands, one file each. They return the exit status.
 int bench(const Arguments& arguments);
+int collect(const Arguments& arguments);
 int dataset(const Arguments& arguments);
 int distill(const Arguments& arguments);
 int eval(const Arguments& arguments);

@@ -3,9 +3,11 @@
 
 #include "cli/command.h"
 #include "cli/eval_options.h"
+#include "cli/shard.h"
 #include "efficientad/core/device.h"
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
+#include "efficientad/core/json.h"
 #include "efficientad/core/log.h"
 #include "efficientad/core/progress.h"
 #include "efficientad/data/dataset.h"
@@ -73,7 +75,9 @@ void print_places(const Json& report, const EvalOptions& options, const Places& 
 int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
   Json reports = Json::object();
   std::vector<std::string> failed;
-  for (const auto& category : list_categories(options.dataset, options.data, options.folder())) {
+  const auto categories =
+      shard_of(list_categories(options.dataset, options.data, options.folder()), options.shard);
+  for (const auto& category : categories) {
     EvalOptions one = options;
     one.category = category;
     if (options.maps.empty()) {
@@ -81,6 +85,13 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
     }
     const Places places = {.report = fs::path(options.output) / category, .maps = options.output};
     try {
+      const fs::path done = places.report / "report.json";
+      if (options.maps.empty() && fs::exists(done) && fs::exists(one.model) &&
+          fs::last_write_time(done) >= fs::last_write_time(one.model)) {
+        spdlog::info("{}: is evaluated already", category);
+        reports[category] = parse_json<Json>(read_file(done), done.string());
+        continue;
+      }
       reports[category] = evaluate_one(one, places, device);
       if (!json) print_places(reports[category], one, places);
     } catch (const Interrupted&) {
@@ -118,6 +129,7 @@ int eval(const Arguments& arguments) {
   set_threads(options.threads);
   const torch::Device device =
       options.maps.empty() ? select_device(options.device) : torch::Device(torch::kCPU);
+  require_usage(options.all_categories() || options.shard.empty(), "shard is for category all");
   if (options.all_categories()) return evaluate_all(options, device, common.json);
   const Places places = {.report = options.output, .maps = options.output};
   const Json report = evaluate_one(options, places, device);

@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "cli/bench_options.h"
+#include "cli/collect_options.h"
 #include "cli/command.h"
 #include "cli/eval_options.h"
 #include "cli/infer_options.h"
@@ -58,6 +59,7 @@ int options_table(const Arguments& arguments) {
   print_table<EvalOptions>("eval");
   print_table<CheckOptions>("dataset");
   print_table<SweepOptions>("sweep");
+  print_table<CollectOptions>("collect");
   print_table<InferOptions>("infer");
   print_table<ThresholdOptions>("threshold");
   print_table<BenchOptions>("bench");

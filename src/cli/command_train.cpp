@@ -1,9 +1,9 @@
 #include <filesystem>
 #include <memory>
-#include <regex>
 #include <vector>
 
 #include "cli/command.h"
+#include "cli/shard.h"
 #include "cli/train_model.h"
 #include "efficientad/core/buffer.h"
 #include "efficientad/core/device.h"
@@ -32,25 +32,6 @@ void print(const TrainResult& result) {
   fmt::print("{}\ntrained on {} images in {}, calibrated on {}; threshold {:.4f}\n",
              result.model.string(), result.train_images, format_duration(result.seconds),
              result.validation_images, result.threshold);
-}
-
-/// Part i of n of the categories, "i/n" counted from 1, as even as can be.
-std::vector<std::string> shard_of(const std::vector<std::string>& categories,
-                                  const std::string& shard) {
-  if (shard.empty()) return categories;
-  static const std::regex kForm("([0-9]{1,6})/([0-9]{1,6})");
-  std::smatch parts;
-  size_t index = 0;
-  size_t count = 0;
-  if (std::regex_match(shard, parts, kForm)) {
-    index = std::stoul(parts[1]);
-    count = std::stoul(parts[2]);
-  }
-  require_usage(index >= 1 && index <= count,
-                "shard is \"{}\", but must be i/n with i from 1 to n, as in 2/4", shard);
-  std::vector<std::string> mine;
-  for (size_t i = index - 1; i < categories.size(); i += count) mine.push_back(categories[i]);
-  return mine;
 }
 
 /// Trains every category. One that fails does not stop the others.

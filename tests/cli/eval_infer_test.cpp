@@ -2,6 +2,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -101,6 +102,24 @@ TEST_F(EvalInfer, EvalMeasuresAnybodysMaps) {
   EXPECT_FALSE(theirs.contains("threshold"));
   EXPECT_EQ(nlohmann::json::parse(result.out).at("nut"), theirs);
   EXPECT_NE(read_text(fs::path(maps) / "summary.md").find("| nut |"), std::string::npos);
+  // Models lie in a folder of trainings; what is done is passed over, until its model is newer.
+  const fs::path trained = results.path / "trained";
+  fs::create_directories(trained / "nut");
+  fs::copy_file(dir->path / "model.safetensors", trained / "nut/model.safetensors");
+  const std::string all = "eval --model " + trained.string() + " --data " +
+                          (dir->path / "data").string() + " --category all --device cpu --output " +
+                          (results.path / "all").string();
+  EXPECT_EQ(run(all).status, 0);
+  const fs::path report = results.path / "all/nut/report.json";
+  const auto first = fs::last_write_time(report);
+  const auto again = run(all + " --shard 1/1");
+  EXPECT_NE(again.err.find("is evaluated already"), std::string::npos) << again.err;
+  EXPECT_NE(again.out.find("| nut |"), std::string::npos) << again.out;
+  EXPECT_EQ(fs::last_write_time(report), first);
+  fs::last_write_time(trained / "nut/model.safetensors", first + std::chrono::seconds(1));
+  EXPECT_EQ(run(all).status, 0);
+  EXPECT_GT(fs::last_write_time(report), first);
+  EXPECT_EQ(run(all + " --shard 2").status, 2);
   const auto neither = run("eval --data x --output " + maps);
   EXPECT_EQ(neither.status, 2);
   EXPECT_NE(neither.err.find("--maps"), std::string::npos) << neither.err;

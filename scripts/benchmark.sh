@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Trains and evaluates all categories of a data set, in the sizes and with the seeds that are asked
+# for, and collects the figures in a table beside the published ones. What is done is kept, so a
+# stopped run goes on; several machines share the work by parts of the categories.
+#
+#   scripts/benchmark.sh DATA OUTPUT [-- train options…]
+#   SIZES="small medium" SEEDS="0 1 2" scripts/benchmark.sh ~/mvtec_ad runs/mvtec_ad
+#   SHARD=2/4 scripts/benchmark.sh ~/visa runs/visa        # the second quarter of the categories
+#
+# CONFIG=FILE: training options (default configs/train_fast.json); for size medium a teacher must be
+# distilled first and named: -- --teacher FILE. EFFICIENTAD=FILE: the program.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+program=${EFFICIENTAD:-$here/build/release/bin/efficientad}
+config=${CONFIG:-$here/configs/train_fast.json}
+[ $# -ge 2 ] || { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+data=$1
+output=$2
+shift 2
+[ $# -eq 0 ] || shift
+
+shard=()
+[ -z "${SHARD:-}" ] || shard=(--shard "$SHARD")
+for size in ${SIZES:-small}; do
+  for seed in ${SEEDS:-0}; do
+    runs=$output/$size/seed_$seed
+    "$program" train --config "$config" --model-size "$size" --seed "$seed" --data "$data" \
+      --category all "${shard[@]}" --output "$runs" "$@"
+    "$program" eval --model "$runs" --data "$data" --category all "${shard[@]}" \
+      --output "$runs/reports"
+  done
+done
+"$program" collect "$output" --output "$output"

@@ -1,0 +1,215 @@
+#include "efficientad/eval/collect.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <tuple>
+
+#include "efficientad/core/error.h"
+#include "efficientad/core/file.h"
+#include "efficientad/core/json.h"
+#include "efficientad/eval/report.h"
+
+namespace efficientad {
+
+namespace fs = std::filesystem;
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+struct Metric {
+  const char* name;
+  const char* title;
+  const char* pointer;
+};
+
+constexpr Metric kMetrics[] = {
+    {"image_auroc", "image AUROC", "/image_auroc"},
+    {"image_auroc_by_defect_mean", "by defect, mean", "/image_auroc_by_defect_mean"},
+    {"image_average_precision", "image AP", "/image_average_precision"},
+    {"image_f1_max", "image F1 max", "/image_f1_max"},
+    {"pixel_auroc", "pixel AUROC", "/pixel_auroc"},
+    {"au_pro_0.3", "AU-PRO 0.3", "/au_pro/0.3"},
+    {"au_spro_0.05", "AU-sPRO 0.05", "/au_spro/mean/0.05"},
+    {"aupimo", "AUPIMO", "/aupimo"},
+};
+
+/// What the paper (Batzner, Heckler, König, WACV 2024, table 1) and the best public reproduction
+/// give as mean image AUROC of a data set, in percent.
+struct Published {
+  const char* data_set;
+  std::set<std::string> categories;
+  std::map<std::string, std::pair<double, double>> by_size;
+};
+
+const std::vector<Published>& published() {
+  static const std::vector<Published> all = {
+      {"MVTec AD",
+       {"bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill",
+        "screw", "tile", "toothbrush", "transistor", "wood", "zipper"},
+       {{"small", {98.8, 99.0}}, {"medium", {99.1, 99.1}}}},
+      {"VisA",
+       {"candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1",
+        "pcb2", "pcb3", "pcb4", "pipe_fryum"},
+       {{"small", {97.5, 97.6}}, {"medium", {98.1, 98.2}}}},
+      {"MVTec LOCO AD",
+       {"breakfast_box", "juice_bottle", "pushpins", "screw_bag", "splicing_connectors"},
+       {{"small", {90.0, 89.5}}, {"medium", {90.7, 90.1}}}}};
+  return all;
+}
+
+/// One evaluation's place among the others, and its figures.
+struct Row {
+  std::string data_set;
+  std::string category;
+  std::string model_size;
+  std::string seed;
+  std::vector<std::optional<double>> figures;
+  fs::path path;
+
+  auto key() const { return std::tie(data_set, model_size, category, seed); }
+};
+
+Row row_of(const FoundReport& found) {
+  const Json& report = found.report;
+  Row row;
+  row.path = found.path;
+  try {
+    row.category = report.at("category").get<std::string>();
+    const fs::path data = report.at("options").at("data").get<std::string>();
+    const fs::path plain = (data / "").parent_path();
+    row.data_set = plain.filename() == row.category ? plain.parent_path().filename().string()
+                                                    : plain.filename().string();
+    if (report.contains("model")) {
+      row.model_size = report.at("model").at("model_size").get<std::string>();
+      const Json& options = report.at("model").at("options");
+      if (options.contains("seed")) row.seed = options.at("seed").dump();
+    }
+  } catch (const nlohmann::json::exception&) {
+    throw Error(fmt::format("{}: is no report of an evaluation", found.path.string()));
+  }
+  for (const auto& metric : kMetrics) {
+    const Json value = report.value(Json::json_pointer(metric.pointer), Json());
+    row.figures.push_back(value.is_number() ? std::optional<double>(value.get<double>())
+                                            : std::nullopt);
+  }
+  return row;
+}
+
+std::string text_of(const std::optional<double>& value) {
+  return value ? fmt::format("{:.4f}", *value) : "-";
+}
+
+using Figures = std::vector<std::optional<double>>;
+
+/// Column by column, of what is there.
+Figures means_of(const std::vector<Figures>& rows) {
+  Figures means;
+  for (size_t m = 0; m < std::size(kMetrics); ++m) {
+    double sum = 0;
+    int64_t count = 0;
+    for (const auto& row : rows) {
+      sum += row[m].value_or(0);
+      count += row[m] ? 1 : 0;
+    }
+    means.push_back(count > 0 ? std::optional<double>(sum / static_cast<double>(count))
+                              : std::nullopt);
+  }
+  return means;
+}
+
+std::string line_of(const std::string& name, const Figures& figures) {
+  std::string line = fmt::format("| {} |", name);
+  for (const auto& figure : figures) line += fmt::format(" {} |", text_of(figure));
+  return line + "\n";
+}
+
+/// A data set's table for one model size.
+std::string table_of(const std::vector<const Row*>& rows) {
+  std::map<std::string, std::vector<Figures>> by_category;
+  for (const auto* row : rows) by_category[row->category].push_back(row->figures);
+  const std::string& size = rows[0]->model_size;
+  std::string table = fmt::format("## {}{}\n\n| category |", rows[0]->data_set,
+                                  size.empty() ? "" : fmt::format(", {}", size));
+  std::string rule = "|---|";
+  for (const auto& metric : kMetrics) {
+    table += fmt::format(" {} |", metric.title);
+    rule += "---|";
+  }
+  table += "\n" + rule + "\n";
+  std::vector<Figures> means;
+  std::set<std::string> categories;
+  for (const auto& [category, of_seeds] : by_category) {
+    means.push_back(means_of(of_seeds));
+    categories.insert(category);
+    const std::string seeds =
+        of_seeds.size() > 1 ? fmt::format(" ({} seeds)", of_seeds.size()) : "";
+    table += line_of(category + seeds, means.back());
+  }
+  table += line_of("mean", means_of(means));
+  for (const auto& known : published()) {
+    const auto figures = known.by_size.find(size);
+    if (categories != known.categories || figures == known.by_size.end()) continue;
+    table += fmt::format(
+        "\nPublished mean image AUROC on {}: {:.3f} (the paper), {:.3f} (the best public "
+        "reproduction).\n",
+        known.data_set, figures->second.first / 100, figures->second.second / 100);
+  }
+  return table + "\n";
+}
+
+}  // namespace
+
+std::vector<FoundReport> find_reports(const std::vector<fs::path>& folders) {
+  std::vector<FoundReport> found;
+  for (const auto& folder : folders) {
+    require(fs::is_directory(folder), "{}: there is no such folder", folder.string());
+    for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+      if (entry.path().filename() != "report.json" || !entry.is_regular_file()) continue;
+      found.push_back(
+          {entry.path(), parse_json<Json>(read_file(entry.path()), entry.path().string())});
+    }
+  }
+  std::sort(found.begin(), found.end(),
+            [](const FoundReport& a, const FoundReport& b) { return a.path < b.path; });
+  return found;
+}
+
+Collection collect(std::vector<FoundReport> reports) {
+  std::vector<Row> rows;
+  for (const auto& found : reports) rows.push_back(row_of(found));
+  std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.key() < b.key(); });
+  for (size_t i = 1; i < rows.size(); ++i) {
+    require(rows[i - 1].key() != rows[i].key(),
+            "{} and {} are both of {}, category {}, size {}, seed {}", rows[i - 1].path.string(),
+            rows[i].path.string(), rows[i].data_set, rows[i].category, rows[i].model_size,
+            rows[i].seed);
+  }
+  std::vector<std::string> names = {"data_set", "category", "model_size", "seed"};
+  for (const auto& metric : kMetrics) names.emplace_back(metric.name);
+  Collection collection;
+  collection.csv = csv_line(names);
+  for (const auto& row : rows) {
+    std::vector<std::string> fields = {row.data_set, row.category, row.model_size, row.seed};
+    for (const auto& figure : row.figures) {
+      fields.push_back(figure ? fmt::format("{:.6f}", *figure) : "");
+    }
+    collection.csv += csv_line(fields);
+  }
+  for (size_t i = 0; i < rows.size();) {
+    std::vector<const Row*> together;
+    const size_t first = i;
+    for (; i < rows.size() && rows[i].data_set == rows[first].data_set &&
+           rows[i].model_size == rows[first].model_size;
+         ++i) {
+      together.push_back(&rows[i]);
+    }
+    collection.markdown += table_of(together);
+  }
+  return collection;
+}
+
+}  // namespace efficientad

@@ -1,0 +1,78 @@
+#include "efficientad/eval/collect.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "efficientad/core/file.h"
+#include "support/expect_error.h"
+#include "support/temp_dir.h"
+
+namespace efficientad {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+FoundReport report_of(const std::string& category, int seed, double auroc,
+                      const std::string& data = "/data/loco/") {
+  return {.path = category + std::to_string(seed) + "/report.json",
+          .report = {{"category", category},
+                     {"image_auroc", auroc},
+                     {"au_pro", {{"0.3", auroc / 2}}},
+                     {"aupimo", nullptr},
+                     {"options", {{"data", data}}},
+                     {"model", {{"model_size", "small"}, {"options", {{"seed", seed}}}}}}};
+}
+
+const std::vector<std::string> kLoco = {"breakfast_box", "juice_bottle", "pushpins", "screw_bag",
+                                        "splicing_connectors"};
+
+TEST(Collect, MeansAreOverSeedsThenCategories) {
+  const auto collection = collect({report_of("pushpins", 0, 0.5), report_of("pushpins", 1, 0.7),
+                                   report_of("screw_bag", 0, 0.8)});
+  EXPECT_NE(collection.markdown.find("| pushpins (2 seeds) | 0.6000 |"), std::string::npos)
+      << collection.markdown;
+  EXPECT_NE(collection.markdown.find("| mean | 0.7000 | - |"), std::string::npos)
+      << collection.markdown;
+  EXPECT_EQ(collection.markdown.find("Published"), std::string::npos);
+  EXPECT_NE(collection.csv.find("loco,pushpins,small,1,0.700000,,,,,0.350000,,\n"),
+            std::string::npos)
+      << collection.csv;
+}
+
+TEST(Collect, TheOrderDoesNotMatterAndThePublishedStandBesideAWholeSet) {
+  std::vector<FoundReport> reports;
+  for (const auto& category : kLoco) {
+    // Also where the root is the category itself.
+    reports.push_back(
+        report_of(category, 0, 0.9, category == "pushpins" ? "/data/loco/pushpins" : "/data/loco"));
+  }
+  const auto one = collect(reports);
+  std::reverse(reports.begin(), reports.end());
+  const auto other = collect(reports);
+  EXPECT_EQ(one.csv, other.csv);
+  EXPECT_EQ(one.markdown, other.markdown);
+  EXPECT_NE(one.markdown.find("on MVTec LOCO AD: 0.900 (the paper), 0.895"), std::string::npos)
+      << one.markdown;
+}
+
+TEST(Collect, FindsReportsAndNamesThoseThatContradict) {
+  const TempDir dir;
+  const auto write = [&](const std::string& name, const FoundReport& found) {
+    write_json(dir.path / name / "report.json", found.report);
+  };
+  write("a/x", report_of("pushpins", 0, 0.5));
+  write("b/y/z", report_of("screw_bag", 0, 0.5));
+  EXPECT_EQ(find_reports({dir.path}).size(), 2u);
+  write("c", report_of("pushpins", 0, 0.6));
+  EXPECT_ERROR(collect(find_reports({dir.path})), Error, "are both of loco, category pushpins");
+  write_file(dir.path / "c/report.json", "{\"a\": 1}");
+  EXPECT_ERROR(collect(find_reports({dir.path})), Error, "is no report");
+  write_file(dir.path / "c/report.json", "{");
+  EXPECT_ERROR(find_reports({dir.path}), Error, "c/report.json");
+  EXPECT_ERROR(find_reports({dir.path / "none"}), Error, "there is no such folder");
+}
+
+}  // namespace
+}  // namespace efficientad
