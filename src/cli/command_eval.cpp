@@ -41,6 +41,7 @@ Json evaluate_one(const EvalOptions& options, const Places& places, torch::Devic
                  dataset.test.size(), dataset.category, engine, describe_device(device));
     detector.emplace(std::move(bundle), device, engine);
   } else {
+    require(fs::is_directory(options.maps), "{}: there is no such folder", options.maps);
     spdlog::info("evaluate the maps in {} on {} test images of {}", options.maps,
                  dataset.test.size(), dataset.category);
   }
@@ -73,6 +74,9 @@ void print_places(const Json& report, const EvalOptions& options, const Places& 
 
 /// Every category; one that fails does not stop the others.
 int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
+  require_usage(!options.maps.empty() || fs::is_directory(options.model),
+                "{}: with category all, model is the folder that holds the categories' trainings",
+                options.model);
   Json reports = Json::object();
   std::vector<std::string> failed;
   const auto categories =
@@ -102,7 +106,7 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
     }
   }
   const std::string table = reports_table(reports);
-  write_file(fs::path(options.output) / "summary.md", table);
+  if (!reports.empty()) write_file(fs::path(options.output) / "summary.md", table);
   if (json) {
     fmt::print("{}\n", dump_json(reports));
   } else {

@@ -354,6 +354,7 @@ std::pair<std::vector<Line>, std::string> summary_of(const std::vector<Cell>& ce
     const std::string name = cell.category + (settings.empty() ? "" : " " + settings);
     if (lines.empty() || lines.back().name != name) lines.push_back({name, {}});
     const Spread auroc = spread_of(figures["image_auroc"]);
+    if (auroc.count == 0) continue;
     const Spread by_defect = spread_of(figures["image_auroc_by_defect_mean"]);
     lines.back().points.emplace_back(cell.shots_name(), auroc);
     table += fmt::format("| {} | {} | {} | {} | {:.4f} ± {:.4f} | {:.4f} ± {:.4f} | {:.0f} |\n",

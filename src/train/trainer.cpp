@@ -840,6 +840,7 @@ void check_train_options(const TrainOptions& options) {
   check_options(options);
   require_usage(!(options.resume && options.overwrite),
                 "resume and overwrite contradict each other: give one of them");
+  require_usage(options.cross_fit != 1, "cross_fit is 1, but must be 0 or from 2 to 20");
   require_usage(options.device_step != "on" || !options.plain_step,
                 "plain_step and device_step on contradict each other");
   require_usage(options.penalty || options.penalty_images.empty(),

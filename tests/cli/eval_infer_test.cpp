@@ -120,6 +120,14 @@ TEST_F(EvalInfer, EvalMeasuresAnybodysMaps) {
   EXPECT_EQ(run(all).status, 0);
   EXPECT_GT(fs::last_write_time(report), first);
   EXPECT_EQ(run(all + " --shard 2").status, 2);
+  const auto file = run(eval_arguments("model.safetensors", "all") + " --output " + maps);
+  EXPECT_EQ(file.status, 2);
+  EXPECT_NE(file.err.find("model is the folder"), std::string::npos) << file.err;
+  EXPECT_EQ(run("eval --maps /nonexistent --data " + (dir->path / "data").string() +
+                " --category nut --output " + (results.path / "none").string())
+                .status,
+            1);
+  EXPECT_FALSE(fs::exists(results.path / "none"));
   const auto neither = run("eval --data x --output " + maps);
   EXPECT_EQ(neither.status, 2);
   EXPECT_NE(neither.err.find("--maps"), std::string::npos) << neither.err;

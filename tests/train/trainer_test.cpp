@@ -297,6 +297,9 @@ TEST_F(TrainerTest, CrossFittingJudgesEveryTrainingImageOnce) {
   options.resume = true;
   train(options);
   EXPECT_EQ(bytes("parts"), bytes("crossed"));
+  options = options_to("one");
+  options.cross_fit = 1;
+  EXPECT_ERROR(train(options), UsageError, "must be 0 or from 2 to 20");
   options = options_to("too_few");
   options.cross_fit = 5;
   EXPECT_ERROR(train(options), Error, "too few for cross_fit 5");
