@@ -139,6 +139,31 @@ TrainOptions training_of(const SweepOptions& sweep, const Cell& cell) {
   return options;
 }
 
+/// What all runs have in common must be as it was when the first rows were made.
+void check_same_training(const SweepOptions& sweep, Cell cell) {
+  cell.settings.clear();
+  nlohmann::ordered_json now = options_to_json(training_of(sweep, cell));
+  for (const char* name :
+       {"output", "category", "shots", "seed", "device", "threads", "resume", "overwrite"}) {
+    now.erase(name);
+  }
+  const fs::path file = fs::path(sweep.output) / "training.json";
+  if (!fs::exists(file)) {
+    write_json(file, now);
+    return;
+  }
+  const nlohmann::json before = read_json(file);
+  for (const auto& [name, value] : now.items()) {
+    require_usage(
+        before.contains(name) && before.at(name) == nlohmann::json(value),
+        "{}: {} was {} in the runs that are there, but now is {}; use the same again, or "
+        "another output folder",
+        sweep.output, name,
+        before.contains(name) ? dump_json(nlohmann::ordered_json(before.at(name))) : "not there",
+        dump_json(value));
+  }
+}
+
 /// results.csv: one row a run, kept whole at every moment.
 class Results {
  public:
@@ -401,6 +426,7 @@ int sweep(const Arguments& arguments) {
   const fs::path output = options.output;
   make_folder(output);
   const FolderLock lock(output, "another sweep is writing to it");
+  check_same_training(options, cells[0]);
   write_json(output / "options.json", options_to_json(options));
   Results results(output / "results.csv");
   std::vector<std::string> failed;

@@ -88,6 +88,14 @@ TEST_F(Sweep, RefusesWhatItCannotUse) {
   expect_usage_error("--set steps", "must be a training option and values");
   expect_usage_error("--set stepz=3", "unknown option stepz");
   expect_usage_error("--set steps=0", "steps is 0");
+  // Another training's rows would stand beside these.
+  ASSERT_EQ(run_program(EFFICIENTAD_PROGRAM, arguments("same") + " --shots 1 --seeds 1").status, 0);
+  std::ofstream(dir_.path / "config.json") << R"({"image_size": 64, "steps": 3})";
+  const auto other = run_program(EFFICIENTAD_PROGRAM, arguments("same"));
+  EXPECT_EQ(other.status, 2);
+  EXPECT_NE(other.err.find("steps was 2 in the runs that are there, but now is 3"),
+            std::string::npos)
+      << other.err;
   // One run that cannot be done does not stop the others.
   const auto result =
       run_program(EFFICIENTAD_PROGRAM, arguments("some") + " --shots 9,1 --seeds 1");
