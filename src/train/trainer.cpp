@@ -534,7 +534,7 @@ class Run {
     seconds_before_ = seconds();
   }
 
-  /// What a step tells: its losses, and whether the user wants it to be the last one for now.
+  /// What a step tells: its losses, and whether the user wants to stop after it.
   struct StepReport {
     LossValues losses;
     bool interrupted;
