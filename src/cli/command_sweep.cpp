@@ -284,9 +284,18 @@ struct Line {
   std::vector<std::pair<std::string, Spread>> points;
 };
 
+/// Text as XML holds it.
+std::string escaped(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    result += c == '&' ? "&amp;" : c == '<' ? "&lt;" : std::string(1, c);
+  }
+  return result;
+}
+
 /// The curve of image AUROC over shots, with a bar of one deviation: an SVG picture.
 std::string curve_svg(const std::vector<Line>& lines) {
-  constexpr double kWidth = 640;
+  constexpr double kWidth = 820;
   constexpr double kHeight = 400;
   constexpr double kLeft = 60;
   constexpr double kTop = 20;
@@ -341,7 +350,7 @@ std::string curve_svg(const std::vector<Line>& lines) {
     }
     svg += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\"/>\n", points, colour);
     svg += fmt::format("<text x=\"{}\" y=\"{}\" fill=\"{}\">{}</text>\n", kLeft + kPlotWidth + 12,
-                       kTop + 12 + 18 * l, colour, lines[l].name);
+                       kTop + 12 + 18 * l, colour, escaped(lines[l].name));
   }
   svg += fmt::format(
       "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">training images</text>\n"
