@@ -124,6 +124,35 @@ struct Fold {
   int64_t count = 0;
 };
 
+fs::path fold_folder(const fs::path& output, int64_t fold) {
+  return output / kCrossFit / fmt::format("fold_{}", fold + 1);
+}
+
+/// Where an earlier run's files are until the one that replaces them is done.
+fs::path replaced_folder(const fs::path& output) { return output / "replaced"; }
+
+/// Moves an earlier run's files away until this one is done; those that were moved by a run that
+/// did not get done stay, and its own go.
+void put_aside(const fs::path& output) {
+  const fs::path replaced = replaced_folder(output);
+  const bool kept = fs::exists(replaced);
+  for (const char* name :
+       {"model.safetensors", "options.json", "train_log.csv", "checkpoint.safetensors",
+        "checkpoint_previous.safetensors", "snapshots", kCrossFit}) {
+    if (!fs::exists(output / name)) continue;
+    if (kept) {
+      fs::remove_all(output / name);
+      continue;
+    }
+    make_folder(replaced);
+    fs::rename(output / name, replaced / name);
+  }
+  if (fs::exists(replaced)) {
+    spdlog::info("the earlier run's files are kept in {} until this one is done",
+                 replaced.string());
+  }
+}
+
 /// One training run, or one process's part of it: the first of several writes all files.
 class Run {
  public:
@@ -145,12 +174,10 @@ class Run {
     keep_shots(dataset_, options.shots, options.seed);
     const auto count = static_cast<double>(dataset_.train.size());
     augmented_ = !has_own_validation && options.validation_fraction * count < 1;
-    if (augmented_) {
-      alter_training_images();
-    } else {
-      split_validation(dataset_, options.validation_fraction, options.seed);
-    }
+    if (!augmented_) split_validation(dataset_, options.validation_fraction, options.seed);
     if (fold.count > 0) leave_out(fold);
+    // After that, so that no copy of what the fold judges calibrates its model.
+    if (augmented_) alter_training_images();
     validation_source_ = has_own_validation ? "the data set's own"
                          : augmented_       ? "altered copies of the training images"
                                             : "split off the training images";
@@ -175,7 +202,6 @@ class Run {
       restore();
     } else {
       if (ranks_.first()) {
-        if (options_.overwrite) put_aside();
         write_file(log_path(), kLogHeader);
       }
       measure_teacher();
@@ -187,7 +213,7 @@ class Run {
     recorder_.reset();
     if (!ranks_.first()) return {};
     TrainResult result = fold_.count > 0 ? finish_fold() : finish();
-    fs::remove_all(replaced_path());
+    fs::remove_all(replaced_folder(output_));
     return result;
   }
 
@@ -195,11 +221,6 @@ class Run {
   fs::path checkpoint_path() const { return output_ / "checkpoint.safetensors"; }
   fs::path previous_path() const { return output_ / "checkpoint_previous.safetensors"; }
   fs::path log_path() const { return output_ / "train_log.csv"; }
-  fs::path replaced_path() const { return output_ / "replaced"; }
-
-  fs::path fold_folder(int64_t fold) const {
-    return output_ / kCrossFit / fmt::format("fold_{}", fold + 1);
-  }
 
   /// With so few training images that none can be spared: at least ten images to calibrate on, each
   /// a copy of one of them, moved and brightened a little. Held-out images would score higher, so
@@ -227,27 +248,6 @@ class Run {
       (left_out ? left_out_ : kept).push_back(std::move(sample));
     }
     dataset_.train = std::move(kept);
-  }
-
-  /// Moves an earlier run's files away until this one is done; those that were moved by a run that
-  /// did not get done stay, and its own go.
-  void put_aside() const {
-    const bool kept = fs::exists(replaced_path());
-    for (const char* name :
-         {"model.safetensors", "options.json", "train_log.csv", "checkpoint.safetensors",
-          "checkpoint_previous.safetensors", "snapshots"}) {
-      if (!fs::exists(output_ / name)) continue;
-      if (kept) {
-        fs::remove_all(output_ / name);
-        continue;
-      }
-      make_folder(replaced_path());
-      fs::rename(output_ / name, replaced_path() / name);
-    }
-    if (fs::exists(replaced_path())) {
-      spdlog::info("the earlier run's files are kept in {} until this one is done",
-                   replaced_path().string());
-    }
   }
 
   /// Reads the validation images, which are needed last: one that cannot be read should not show
@@ -695,7 +695,7 @@ class Run {
   std::vector<double> cross_fitted_scores() const {
     std::vector<double> all;
     for (int64_t i = 0; i < options_.cross_fit; ++i) {
-      const fs::path file = fold_folder(i) / kFoldScores;
+      const fs::path file = fold_folder(output_, i) / kFoldScores;
       try {
         const auto scores = read_json(file).at("scores").get<std::vector<double>>();
         all.insert(all.end(), scores.begin(), scores.end());
@@ -875,12 +875,14 @@ void check_train_options(const TrainOptions& options) {
 
 namespace {
 
-/// One run, or one fold's, in its own folder.
+/// One run, or one fold's, in its own folder; `replaces`: whose files make room, if any.
 TrainResult run_one(const TrainOptions& options, const Teacher& teacher, torch::Device device,
                     const std::function<void(const TrainProgress&)>& progress, Ranks& ranks,
-                    Fold fold) {
+                    Fold fold, const fs::path& replaces) {
   const fs::path output = options.output;
   Run run(options, teacher, device, progress, ranks, fold);
+  // Only now that the options and images are known to be good.
+  if (ranks.first() && !replaces.empty()) put_aside(replaces);
   std::optional<FolderLock> lock;
   if (ranks.first()) {
     make_folder(output);
@@ -893,18 +895,17 @@ TrainResult run_one(const TrainOptions& options, const Teacher& teacher, torch::
 /// The models of cross-fitting, one after another; those that are done are passed over.
 void run_folds(const TrainOptions& options, const Teacher& teacher, torch::Device device,
                const std::function<void(const TrainProgress&)>& progress, Ranks& ranks) {
-  const fs::path all = fs::path(options.output) / kCrossFit;
-  if (!options.resume && ranks.first()) fs::remove_all(all);
   for (int64_t i = 0; i < options.cross_fit; ++i) {
     TrainOptions one = options;
-    const fs::path output = all / fmt::format("fold_{}", i + 1);
+    const fs::path output = fold_folder(options.output, i);
     one.output = output.string();
     one.overwrite = false;
     one.snapshot_steps = 0;
     if (options.resume && fs::exists(output / kFoldScores)) continue;
     one.resume = options.resume && fs::exists(output / "checkpoint.safetensors");
     spdlog::info("cross-fitting, model {} of {}", i + 1, options.cross_fit);
-    run_one(one, teacher, device, progress, ranks, {.index = i, .count = options.cross_fit});
+    run_one(one, teacher, device, progress, ranks, {.index = i, .count = options.cross_fit},
+            options.overwrite && i == 0 ? options.output : "");
   }
 }
 
@@ -938,10 +939,11 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
   // Only now: when the processes have met, the first begins to write.
   Ranks ranks;
   if (!ranks.alone()) spdlog::info("process {} of {}", ranks.rank(), ranks.size());
-  if (options.cross_fit > 0 && !has_checkpoint) {
+  if (options.cross_fit > 0 && !(options.resume && has_checkpoint)) {
     run_folds(options, teacher, device, progress, ranks);
   }
-  return run_one(now, teacher, device, progress, ranks, {});
+  const bool replace = options.overwrite && options.cross_fit == 0;
+  return run_one(now, teacher, device, progress, ranks, {}, replace ? output : fs::path());
 }
 
 }  // namespace efficientad

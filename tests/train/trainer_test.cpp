@@ -297,6 +297,23 @@ TEST_F(TrainerTest, CrossFittingJudgesEveryTrainingImageOnce) {
   options.resume = true;
   train(options);
   EXPECT_EQ(bytes("parts"), bytes("crossed"));
+  // A run that replaces it, stopped between folds, goes on as a new one; the old files are kept.
+  options = options_to("parts");
+  options.cross_fit = 3;
+  options.overwrite = true;
+  steps = 0;
+  request_interrupt(false);
+  EXPECT_ERROR(train_detector(options, random_teacher("small", false, 1), torch::kCPU,
+                              [&](const TrainProgress& now) {
+                                steps += now.stage == "train" ? 1 : 0;
+                                if (steps == 3) request_interrupt(true);
+                              }),
+               Interrupted, "--resume");
+  EXPECT_EQ(read_file(dir_.path / "parts/replaced/model.safetensors"), bytes("crossed"));
+  options.overwrite = false;
+  options.resume = true;
+  train(options);
+  EXPECT_EQ(bytes("parts"), bytes("crossed"));
   options = options_to("one");
   options.cross_fit = 1;
   EXPECT_ERROR(train(options), UsageError, "must be 0 or from 2 to 20");
