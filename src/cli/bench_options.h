@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "cli/engine_options.h"
 #include "efficientad/core/options.h"
@@ -17,6 +18,9 @@ struct BenchOptions : EngineOptions {
   int64_t warmup = 5;
   int64_t runs = 50;
   bool layers = false;
+  bool throughput = false;
+  std::vector<int64_t> batches = {1, 8, 16, 32, 64, 128};
+  int64_t callers = 2;
 
   template <class Visitor>
   void visit(Visitor&& visitor) {
@@ -34,8 +38,19 @@ struct BenchOptions : EngineOptions {
             OptionInfo{.help = "batches before the clock starts", .minimum = 1, .maximum = 1e6});
     visitor("runs", runs,
             OptionInfo{.help = "batches that are timed", .minimum = 1, .maximum = 1e6});
-    visitor("layers", layers,
-            OptionInfo{.help = "also a table of the CPU engine's layers, as Markdown"});
+    visitor(
+        "layers", layers,
+        OptionInfo{
+            .help = "also a table of what engine cpu or cuda does one after another, as Markdown"});
+    visitor("throughput", throughput,
+            OptionInfo{.help = "also images a second, from memory to maps in memory, at several "
+                               "batch sizes, with several callers side by side"});
+    visitor("batches", batches, OptionInfo{.help = "batch sizes for throughput"});
+    visitor("callers", callers,
+            OptionInfo{.help = "threads that ask for maps at once, for throughput: while one's "
+                               "images are copied, another's are computed",
+                       .minimum = 1,
+                       .maximum = 64});
   }
 };
 

@@ -3,12 +3,17 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <barrier>
 #include <charconv>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <numeric>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "cli/bench_options.h"
@@ -139,6 +144,70 @@ std::string layer_table(const ModelBundle& bundle, const torch::Tensor& input, i
   return table;
 }
 
+/// From images in memory to their maps in memory: `callers` threads ask for batches of `batch`,
+/// each as soon as it has the one before.
+double images_per_second(const Detector& detector, const torch::Tensor& image_u8, int64_t batch,
+                         int64_t callers) {
+  constexpr int64_t kBefore = 4;
+  constexpr double kSeconds = 1.0;
+  const torch::Tensor images = image_u8.repeat({batch, 1, 1, 1});
+  std::vector<std::future<void>> threads;
+  std::atomic<int64_t> done = 0;
+  std::barrier all_ready(callers + 1);
+  std::atomic<bool> stop = false;
+  for (int64_t i = 0; i < callers; ++i) {
+    threads.push_back(std::async(std::launch::async, [&] {
+      std::exception_ptr problem;
+      try {
+        for (int64_t k = 0; k < kBefore; ++k) detector.maps_of_bytes(images);
+      } catch (...) {
+        problem = std::current_exception();
+      }
+      all_ready.arrive_and_wait();
+      if (problem) std::rethrow_exception(problem);
+      while (!stop) {
+        detector.maps_of_bytes(images);
+        done += batch;
+      }
+    }));
+  }
+  all_ready.arrive_and_wait();
+  const auto start = Clock::now();
+  while (ms_since(start) < 1000 * kSeconds && !interrupt_requested()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  const auto images_done = static_cast<double>(done);
+  const double seconds = ms_since(start) / 1000;
+  stop = true;
+  for (auto& thread : threads) thread.get();
+  if (interrupt_requested()) throw Interrupted("interrupted");
+  return images_done / seconds;
+}
+
+/// Time of each operation of a batch on the GPU, and what its convolutions compute.
+std::string gpu_layer_table(const ModelBundle& bundle, const Detector& detector,
+                            const torch::Tensor& images_u8, int64_t runs) {
+  const CudaEngine* const engine = detector.cuda_engine();
+  constexpr double kGiga = 1e9;
+  std::string table = fmt::format(
+      "a batch of {} of model size {}, medians of {} runs, one operation at a time\n\n"
+      "| operation | ms | G multiply-adds | TFLOP/s |\n|---|---|---|---|\n",
+      images_u8.size(0), bundle.model_size, runs);
+  LayerTime all = {.name = "all"};
+  const auto add_row = [&](const LayerTime& layer) {
+    table += fmt::format("| {} | {:.4f} | {:.2f} | {:.0f} |\n", layer.name, layer.milliseconds,
+                         layer.multiplications / kGiga,
+                         2 * layer.multiplications / kGiga / layer.milliseconds);
+  };
+  for (const auto& layer : engine->time_layers(images_u8, runs)) {
+    add_row(layer);
+    all.milliseconds += layer.milliseconds;
+    all.multiplications += layer.multiplications;
+  }
+  add_row(all);
+  return table;
+}
+
 }  // namespace
 
 int bench(const Arguments& arguments) {
@@ -155,17 +224,18 @@ int bench(const Arguments& arguments) {
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   const std::string engine = resolve_engine(options.engine, device);
-  require_usage(!options.layers || engine == "cpu",
-                "--layers: engine {} has no layers to time; use --engine cpu", engine);
+  require_usage(!options.layers || engine != "reference",
+                "--layers: engine {} has no layers to time; use --engine cpu or cuda", engine);
   require(options.image.empty() || fs::exists(options.image), "{}: no such file", options.image);
   std::optional<std::array<int64_t, 2>> size_hw;
   if (!options.size.empty()) size_hw = parse_size(options.size);
   ModelBundle bundle = load_bundle(options.model);
   if (size_hw) bundle.image_hw = *size_hw;
   const std::string model_size = bundle.model_size;
-  const Detector detector(std::move(bundle), device, engine);
+  const std::string precision = resolve_engine_precision(options.precision, engine);
+  const Detector detector(std::move(bundle), device, engine, precision);
   const auto input_hw = detector.input_hw();
-  detector.maps(torch::zeros({1, 3, input_hw[0], input_hw[1]}));
+  detector.maps_of_bytes(torch::zeros({1, input_hw[0], input_hw[1], 3}, torch::kUInt8));
   const double first_result_ms = ms_since(start);
   spdlog::info("time {} with engine {}, on {}", options.model, engine, describe_device(device));
 
@@ -178,13 +248,14 @@ int bench(const Arguments& arguments) {
   }
   torch::Tensor image_u8;
   const auto decode = time_runs(1, 10, [&] { image_u8 = read_image(path); });
-  torch::Tensor input;
-  const auto resize = time_runs(
-      1, 10, [&] { input = to_float_chw(resize_pil_bilinear(image_u8, input_hw)).unsqueeze(0); });
-  const torch::Tensor batch = input.repeat({options.batch, 1, 1, 1});
+  torch::Tensor input_u8;
+  const auto resize =
+      time_runs(1, 10, [&] { input_u8 = resize_pil_bilinear(image_u8, input_hw).unsqueeze(0); });
+  const torch::Tensor input = to_float_chw(input_u8[0]).unsqueeze(0);
+  const torch::Tensor batch = input_u8.repeat({options.batch, 1, 1, 1});
   torch::Tensor maps;
   const auto latency =
-      time_runs(options.warmup, options.runs, [&] { maps = detector.maps(batch); });
+      time_runs(options.warmup, options.runs, [&] { maps = detector.maps_of_bytes(batch); });
   const double steady_mib = memory_mib();
   Detection detection;
   const auto finish = time_runs(1, 10, [&] {
@@ -193,18 +264,35 @@ int bench(const Arguments& arguments) {
 
   std::string layers;
   if (options.layers) {
-    layers = layer_table(detector.bundle(), input, options.runs);
+    layers = engine == "cuda" ? gpu_layer_table(detector.bundle(), detector, batch, options.runs)
+                              : layer_table(detector.bundle(), input, options.runs);
+  }
+  nlohmann::ordered_json throughput = nlohmann::ordered_json::array();
+  if (options.throughput) {
+    for (const int64_t size : options.batches) {
+      require_usage(size >= 1, "batches: {} is no batch size", size);
+      throughput.push_back(
+          {{"batch", size},
+           {"images_per_second", images_per_second(detector, input_u8, size, options.callers)}});
+      spdlog::info("batch {}: {:.0f} images/s", size,
+                   throughput.back()["images_per_second"].get<double>());
+    }
   }
   const double median = at_share(latency, 0.5);
-  const nlohmann::ordered_json result = {
+  const double mean =
+      std::accumulate(latency.begin(), latency.end(), 0.0) / static_cast<double>(latency.size());
+  nlohmann::ordered_json result = {
       {"engine", engine},
+      {"precision", precision},
       {"device", describe_device(device)},
       {"model_size", model_size},
       {"image_hw", {input_hw[0], input_hw[1]}},
       {"batch", options.batch},
       {"runs", options.runs},
       {"latency_ms_median", median},
+      {"latency_ms_mean", mean},
       {"latency_ms_p95", at_share(latency, 0.95)},
+      {"latency_ms_p99", at_share(latency, 0.99)},
       {"latency_ms_min", latency.front()},
       {"images_per_second", 1000 * static_cast<double>(options.batch) / median},
       {"decode_ms", at_share(decode, 0.5)},
@@ -215,13 +303,18 @@ int bench(const Arguments& arguments) {
       {"steady_memory_mib", steady_mib},
       {"peak_memory_mib", peak_memory_mib()},
       {"score", detection.score}};
+  if (options.throughput) {
+    result["callers"] = options.callers;
+    result["throughput"] = throughput;
+  }
   if (common.json) {
     fmt::print("{}\n", dump_json(result));
     return 0;
   }
   fmt::print(
-      "engine {} on {}, {}, {}x{} px, batch {}\n"
-      "  networks and maps   {:9.2f} ms median, {:.2f} p95, {:.2f} least, of {} runs\n"
+      "engine {} in {} on {}, {}, {}x{} px, batch {}\n"
+      "  networks and maps   {:9.3f} ms median, {:.3f} mean, {:.3f} p95, {:.3f} p99, {:.3f} least, "
+      "of {} runs\n"
       "                      {:9.1f} images/s\n"
       "  decode an image     {:9.2f} ms ({}x{})\n"
       "  resize it           {:9.2f} ms\n"
@@ -229,11 +322,16 @@ int bench(const Arguments& arguments) {
       "  first result after  {:9.0f} ms (file, engine, one image)\n"
       "  memory              {:9.0f} MiB while it runs, {:.0f} of them the program and LibTorch; "
       "{:.0f} at most\n",
-      engine, describe_device(device), model_size, input_hw[1], input_hw[0], options.batch, median,
-      at_share(latency, 0.95), latency.front(), options.runs,
-      1000 * static_cast<double>(options.batch) / median, at_share(decode, 0.5), image_u8.size(1),
-      image_u8.size(0), at_share(resize, 0.5), at_share(finish, 0.5), first_result_ms, steady_mib,
-      before_mib, peak_memory_mib());
+      engine, precision, describe_device(device), model_size, input_hw[1], input_hw[0],
+      options.batch, median, mean, at_share(latency, 0.95), at_share(latency, 0.99),
+      latency.front(), options.runs, 1000 * static_cast<double>(options.batch) / median,
+      at_share(decode, 0.5), image_u8.size(1), image_u8.size(0), at_share(resize, 0.5),
+      at_share(finish, 0.5), first_result_ms, steady_mib, before_mib, peak_memory_mib());
+  for (const auto& row : throughput) {
+    fmt::print("  batch {:4}          {:9.1f} images/s from memory, {} callers\n",
+               row["batch"].get<int64_t>(), row["images_per_second"].get<double>(),
+               options.callers);
+  }
   if (!layers.empty()) fmt::print("\n{}", layers);
   return 0;
 }

@@ -37,9 +37,10 @@ Json evaluate_one(const EvalOptions& options, const Places& places, torch::Devic
   if (options.maps.empty()) {
     ModelBundle bundle = load_bundle(options.model);
     const std::string engine = resolve_engine(options.engine, device);
-    spdlog::info("evaluate {} on {} test images of {}, engine {} on {}", options.model,
-                 dataset.test.size(), dataset.category, engine, describe_device(device));
-    detector.emplace(std::move(bundle), device, engine);
+    const std::string precision = resolve_engine_precision(options.precision, engine);
+    spdlog::info("evaluate {} on {} test images of {}, engine {} in {} on {}", options.model,
+                 dataset.test.size(), dataset.category, engine, precision, describe_device(device));
+    detector.emplace(std::move(bundle), device, engine, precision);
   } else {
     require(fs::is_directory(options.maps), "{}: there is no such folder", options.maps);
     spdlog::info("evaluate the maps in {} on {} test images of {}", options.maps,

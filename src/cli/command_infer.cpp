@@ -63,7 +63,7 @@ std::vector<std::string> result_names(const std::vector<fs::path>& images) {
 /// An image ready for the networks, or the reason why not.
 struct LoadedImage {
   torch::Tensor image_u8;
-  torch::Tensor input;
+  torch::Tensor input_u8;
   double resize_ms = 0;
   std::string error;
 };
@@ -73,7 +73,7 @@ LoadedImage load(const fs::path& path, std::array<int64_t, 2> input_hw) {
   try {
     loaded.image_u8 = read_image(path);
     const auto start = Clock::now();
-    loaded.input = to_float_chw(resize_pil_bilinear(loaded.image_u8, input_hw));
+    loaded.input_u8 = resize_pil_bilinear(loaded.image_u8, input_hw);
     loaded.resize_ms = ms_since(start);
   } catch (const std::exception& error) {
     loaded.error = message_of(error);
@@ -182,15 +182,18 @@ int infer(const Arguments& arguments) {
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   const std::string engine = resolve_engine(options.engine, device);
-  spdlog::info("score {} images with {}, engine {} on {}", inputs.images.size(), options.model,
-               engine, describe_device(device));
-  const Detector detector(std::move(bundle), device, engine);
+  const std::string precision = resolve_engine_precision(options.precision, engine);
+  spdlog::info("score {} images with {}, engine {} in {} on {}", inputs.images.size(),
+               options.model, engine, precision, describe_device(device));
+  const Detector detector(std::move(bundle), device, engine, precision);
   const double threshold = detector.bundle().threshold;
   const auto input_hw = detector.input_hw();
   for (const auto& failure : inputs.failures) spdlog::error("{}: {}", failure.path, failure.reason);
 
   // The first call of the networks also sets up what LibTorch keeps; no image should pay for it.
-  detector.finish(detector.maps(torch::zeros({1, 3, input_hw[0], input_hw[1]}))[0], input_hw);
+  detector.finish(
+      detector.maps_of_bytes(torch::zeros({1, input_hw[0], input_hw[1], 3}, torch::kUInt8))[0],
+      input_hw);
 
   const auto total = static_cast<int64_t>(inputs.images.size());
   Prefetcher<LoadedImage> loader(
@@ -214,7 +217,7 @@ int infer(const Arguments& arguments) {
       continue;
     }
     const auto start = Clock::now();
-    const torch::Tensor map = detector.maps(loaded.input.unsqueeze(0))[0];
+    const torch::Tensor map = detector.maps_of_bytes(loaded.input_u8.unsqueeze(0))[0];
     const Detection detection =
         detector.finish(map, {loaded.image_u8.size(0), loaded.image_u8.size(1)});
     const double latency_ms = loaded.resize_ms + ms_since(start);

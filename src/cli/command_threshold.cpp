@@ -35,7 +35,7 @@ std::vector<double> score_images(const ThresholdOptions& options, ModelBundle bu
           inputs.failures.empty() ? "" : inputs.failures[0].reason);
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
-  const Detector detector(std::move(bundle), device, resolve_engine(options.engine, device));
+  const Detector detector(std::move(bundle), device, options.engine, options.precision);
   const auto total = static_cast<int64_t>(inputs.images.size());
   Prefetcher<LoadedImage> loader(0, total, [&](int64_t i) {
     const torch::Tensor image = read_image(inputs.images[static_cast<size_t>(i)]);

@@ -84,12 +84,33 @@ int verify(const Arguments& arguments) {
   const torch::Device device = select_device(options.device);
   const std::string engine = resolve_engine(options.engine, device);
   const Detector reference(load_bundle(options.model), torch::kCPU, "reference");
-  const Detector fast(load_bundle(options.model), device, engine);
+  const std::string precision = resolve_engine_precision(options.precision, engine);
+  const Detector fast(load_bundle(options.model), device, engine, precision);
   const auto input_hw = fast.input_hw();
 
   Comparison maps;
   Comparison scores;
   std::vector<Failure> failures = images.files.failures;
+  std::vector<torch::Tensor> inputs;
+  std::vector<std::array<int64_t, 2>> sizes;
+  const auto compare = [&] {
+    const torch::Tensor batch = torch::stack(inputs);
+    const torch::Tensor of_fast = fast.maps_of_bytes(batch);
+    for (size_t j = 0; j < sizes.size(); ++j) {
+      const auto at = static_cast<int64_t>(j);
+      const Detection expected =
+          reference.finish(reference.maps_of_bytes(batch.narrow(0, at, 1))[0], sizes[j]);
+      const Detection actual = fast.finish(of_fast[at], sizes[j]);
+      const torch::Tensor expected_map = expected.map_at_image.contiguous();
+      const torch::Tensor actual_map = actual.map_at_image.contiguous();
+      const auto* e = expected_map.data_ptr<float>();
+      const auto* a = actual_map.data_ptr<float>();
+      for (int64_t k = 0; k < expected_map.numel(); ++k) maps.add(e[k], a[k]);
+      scores.add(expected.score, actual.score);
+    }
+    inputs.clear();
+    sizes.clear();
+  };
   Progress progress("verify", images.count(), "image");
   for (int64_t i = 0; i < images.count(); ++i) {
     if (interrupt_requested()) throw Interrupted("interrupted; nothing was verified");
@@ -100,18 +121,12 @@ int verify(const Arguments& arguments) {
       failures.push_back({"", error.what()});
       continue;
     }
-    const torch::Tensor input = to_float_chw(resize_pil_bilinear(image_u8, input_hw)).unsqueeze(0);
-    const std::array<int64_t, 2> size_hw = {image_u8.size(0), image_u8.size(1)};
-    const Detection expected = reference.finish(reference.maps(input)[0], size_hw);
-    const Detection actual = fast.finish(fast.maps(input)[0], size_hw);
-    const torch::Tensor expected_map = expected.map_at_image.contiguous();
-    const torch::Tensor actual_map = actual.map_at_image.contiguous();
-    const auto* e = expected_map.data_ptr<float>();
-    const auto* a = actual_map.data_ptr<float>();
-    for (int64_t j = 0; j < expected_map.numel(); ++j) maps.add(e[j], a[j]);
-    scores.add(expected.score, actual.score);
+    inputs.push_back(resize_pil_bilinear(image_u8, input_hw));
+    sizes.push_back({image_u8.size(0), image_u8.size(1)});
+    if (static_cast<int64_t>(inputs.size()) == options.batch) compare();
     progress.update(i + 1);
   }
+  if (!inputs.empty()) compare();
   progress.finish();
   for (const auto& failure : failures) {
     spdlog::error("{}{}{}", failure.path, failure.path.empty() ? "" : ": ", failure.reason);
@@ -134,6 +149,8 @@ int verify(const Arguments& arguments) {
     const nlohmann::ordered_json line = {
         {"engine", engine},
         {"device", describe_device(device)},
+        {"precision", precision},
+        {"batch", options.batch},
         {"images", compared},
         {"map_range", map_range},
         {"map_difference_max", worst_map},
@@ -147,13 +164,13 @@ int verify(const Arguments& arguments) {
     fmt::print("{}\n", dump_json(line));
   } else {
     fmt::print(
-        "engine {} on {} against the reference, {} image{}\n"
+        "engine {} in {} on {} against the reference, {} image{}\n"
         "differences as shares of the reference's range:\n"
         "          largest    99 % are below   range\n"
         "  maps    {:<9.2e}  {:<15.2e}  {:.4g}\n"
         "  scores  {:<9.2e}  {:<15.2e}  {:.4g}\n"
         "{}: tolerance {:g}\n",
-        engine, describe_device(device), compared, compared == 1 ? "" : "s", worst_map,
+        engine, precision, describe_device(device), compared, compared == 1 ? "" : "s", worst_map,
         maps.percentile_99(map_range), map_range, worst_score, scores.percentile_99(score_range),
         score_range, equal ? "equal" : "NOT equal", options.tolerance);
     if (!failures.empty()) fmt::print("{} could not be read\n", failures.size());

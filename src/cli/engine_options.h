@@ -12,14 +12,19 @@ namespace efficientad::cli {
 struct EngineOptions {
   std::string engine = "auto";
   std::string device = "auto";
+  std::string precision = "auto";
   int64_t threads = 0;
 
   template <class Visitor>
   void visit(Visitor&& visitor) {
     visitor("engine", engine,
-            OptionInfo{.help = "what computes the maps; auto: cpu on a CPU, else reference",
+            OptionInfo{.help = "what computes the maps; auto: cpu on a CPU, cuda on a GPU",
                        .choices = kEngines});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
+    visitor("precision", precision,
+            OptionInfo{.help = "number type of weights and activations: auto (fp16 with engine "
+                               "cuda, else fp32), fp32, or with engine cuda fp16 or bf16",
+                       .choices = kEnginePrecisions});
     visitor("threads", threads,
             OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",
                        .minimum = 0,

@@ -13,6 +13,7 @@ namespace efficientad::cli {
 struct VerifyOptions : EngineOptions {
   std::string model;
   std::vector<std::string> paths;
+  int64_t batch = 1;
   double tolerance = 1e-3;
 
   template <class Visitor>
@@ -23,6 +24,10 @@ struct VerifyOptions : EngineOptions {
                                "ten procedural images",
                        .positional = true});
     EngineOptions::visit(visitor);
+    visitor("batch", batch,
+            OptionInfo{.help = "images that the engine is given at once; the reference has one",
+                       .minimum = 1,
+                       .maximum = 1024});
     visitor("tolerance", tolerance,
             OptionInfo{.help = "largest difference of maps and scores that is accepted, as a share "
                                "of the range of the reference's",

@@ -18,7 +18,9 @@ fs::path own_folder() {
   Dl_info info;
   if (dladdr(reinterpret_cast<const void*>(&cuda_symbol), &info) == 0) return {};
   std::error_code ignored;
-  return fs::canonical(info.dli_fname, ignored).parent_path();
+  // A program's file is named as it was called, which may be by its name on the PATH alone.
+  const fs::path named = info.dli_fname;
+  return fs::canonical(named.has_parent_path() ? named : "/proc/self/exe", ignored).parent_path();
 }
 
 /// Opens the CUDA part; nullptr and why.

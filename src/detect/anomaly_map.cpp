@@ -9,13 +9,17 @@ namespace efficientad {
 
 namespace F = torch::nn::functional;
 
-torch::Tensor normalize_map(const torch::Tensor& map, double q_a, double q_b) {
+double map_scale(double q_a, double q_b) {
   constexpr double kLevelOfQb = 0.1;
   constexpr double kLeastRelative = 1e-6;
   constexpr double kLeastAbsolute = 1e-12;
   const double range = std::max(
       {q_b - q_a, kLeastRelative * std::max(std::abs(q_a), std::abs(q_b)), kLeastAbsolute});
-  return (map - q_a) * (kLevelOfQb / range);
+  return kLevelOfQb / range;
+}
+
+torch::Tensor normalize_map(const torch::Tensor& map, double q_a, double q_b) {
+  return (map - q_a) * map_scale(q_a, q_b);
 }
 
 torch::Tensor combine_maps(const RawMaps& maps, const MapQuantiles& quantiles) {

@@ -52,7 +52,7 @@ void calibrate(ModelBundle& bundle, torch::Device device,
   bundle.autoencoder->eval();
   // The engine that will judge images: another's rounding could put the highest normal score above
   // its own threshold.
-  const auto engine = make_engine(bundle, "auto", device);
+  const auto engine = make_engine(bundle, "auto", device, "fp32");
   std::vector<RawMaps> maps;
   std::vector<std::array<int64_t, 2>> sizes;
   while (const auto image = next()) {

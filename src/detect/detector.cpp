@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/log.h"
 #include "efficientad/detect/threshold.h"
 #include "efficientad/engine/cpu_engine.h"
 #include "efficientad/engine/reference_engine.h"
@@ -24,24 +25,53 @@ DetectorNetworks networks_of(const ModelBundle& bundle) {
 }
 
 std::string resolve_engine(const std::string& name, torch::Device device) {
-  const std::string best = device.is_cpu() ? "cpu" : "reference";
-  if (name == "auto") return best;
+  if (name == "auto") {
+    if (device.is_cpu()) return "cpu";
+    const std::string problem = cuda_engine_problem(device);
+    if (problem.empty()) return "cuda";
+    spdlog::info("engine: reference ({})", problem);
+    return "reference";
+  }
   require_usage(name != "cpu" || device.is_cpu(), "engine cpu cannot run on device {}",
                 device.str());
-  TORCH_CHECK(name == "reference" || name == "cpu", "no engine called ", name);
+  if (name == "cuda") {
+    require_usage(device.is_cuda(), "engine cuda cannot run on device {}", device.str());
+    const std::string problem = cuda_engine_problem(device);
+    require(problem.empty(), "engine cuda cannot be used: {}; use --engine reference", problem);
+  }
+  TORCH_CHECK(name == "reference" || name == "cpu" || name == "cuda", "no engine called ", name);
+  return name;
+}
+
+std::string resolve_engine_precision(const std::string& name, const std::string& engine) {
+  if (name == "auto") return engine == "cuda" ? "fp16" : "fp32";
+  require_usage(engine == "cuda" || name == "fp32", "engine {} computes in fp32 only, not in {}",
+                engine, name);
   return name;
 }
 
 std::unique_ptr<Engine> make_engine(const ModelBundle& bundle, const std::string& name,
-                                    torch::Device device) {
-  if (resolve_engine(name, device) == "cpu") {
-    return std::make_unique<CpuEngine>(networks_of(bundle), bundle.image_hw);
+                                    torch::Device device, const std::string& precision) {
+  const std::string engine = resolve_engine(name, device);
+  const std::string type = resolve_engine_precision(precision, engine);
+  if (engine == "cpu") return std::make_unique<CpuEngine>(networks_of(bundle), bundle.image_hw);
+  if (engine == "cuda") {
+    const MapQuantiles& q = bundle.quantiles;
+    return std::make_unique<CudaEngine>(networks_of(bundle), bundle.image_hw,
+                                        MapCombination{.q_a_st = q.q_a_st,
+                                                       .scale_st = map_scale(q.q_a_st, q.q_b_st),
+                                                       .q_a_ae = q.q_a_ae,
+                                                       .scale_ae = map_scale(q.q_a_ae, q.q_b_ae)},
+                                        device, type);
   }
   return std::make_unique<ReferenceEngine>(networks_of(bundle), device);
 }
 
-Detector::Detector(ModelBundle bundle, torch::Device device, const std::string& engine)
-    : bundle_(std::move(bundle)), engine_(make_engine(bundle_, engine, device)) {}
+Detector::Detector(ModelBundle bundle, torch::Device device, const std::string& engine,
+                   const std::string& precision)
+    : bundle_(std::move(bundle)),
+      engine_(make_engine(bundle_, engine, device, precision)),
+      cuda_(dynamic_cast<const CudaEngine*>(engine_.get())) {}
 
 std::array<int64_t, 2> Detector::input_hw() const { return bundle_.image_hw; }
 
@@ -49,6 +79,14 @@ const ModelBundle& Detector::bundle() const { return bundle_; }
 
 torch::Tensor Detector::maps(const torch::Tensor& images) const {
   return all_maps(images).combined;
+}
+
+torch::Tensor Detector::maps_of_bytes(const torch::Tensor& images_u8) const {
+  TORCH_CHECK(
+      images_u8.dim() == 4 && images_u8.size(3) == 3 && images_u8.scalar_type() == torch::kUInt8,
+      "expected uint8 [N, H, W, 3], was given ", images_u8.scalar_type(), " ", images_u8.sizes());
+  if (cuda_ != nullptr && !bundle_.equalize_exposure) return cuda_->combined_maps(images_u8);
+  return maps(images_u8.permute({0, 3, 1, 2}).to(torch::kFloat32).div(255).contiguous());
 }
 
 DetectorMaps Detector::all_maps(const torch::Tensor& images) const {

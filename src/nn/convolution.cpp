@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "efficientad/core/buffer.h"
+#include "efficientad/core/cuda_part.h"
 #include "efficientad/core/threads.h"
 #include "nn/cpu/convolution_kernels.h"
 
@@ -283,6 +284,57 @@ class ReluPool : public torch::autograd::Function<ReluPool> {
   }
 };
 
+/// ReLU and pooling on a GPU, from the CUDA part.
+struct GpuReluPool {
+  ReluPoolForward* forward = nullptr;
+  ReluPoolBack* backward = nullptr;
+};
+
+const GpuReluPool& gpu_relu_pool() {
+  static const GpuReluPool found = [] {
+    std::string problem;
+    return GpuReluPool{
+        .forward = reinterpret_cast<ReluPoolForward*>(cuda_symbol(kReluPool, problem)),
+        .backward = reinterpret_cast<ReluPoolBack*>(cuda_symbol(kReluPoolBack, problem))};
+  }();
+  return found;
+}
+
+/// See conv_relu_pool(), on a GPU: of what the convolution gives without its bias.
+class BiasReluPool : public torch::autograd::Function<BiasReluPool> {
+ public:
+  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& x,
+                               const torch::Tensor& bias) {
+    const torch::Tensor from = x.contiguous(kChannelsLast);
+    const torch::Tensor of_channels = bias.contiguous();
+    context->save_for_backward({from, of_channels});
+    torch::Tensor to = torch::empty({x.size(0), x.size(1), x.size(2) / 2, x.size(3) / 2},
+                                    x.options().memory_format(kChannelsLast));
+    gpu_relu_pool().forward(from, of_channels, to);
+    return to;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 torch::autograd::variable_list gradients) {
+    const auto saved = context->get_saved_variables();
+    const torch::Tensor x_gradient = torch::empty_like(saved[0]);
+    const torch::Tensor bias_gradient = torch::zeros_like(saved[1]);
+    gpu_relu_pool().backward(saved[0], saved[1],
+                             gradients[0].to(saved[0].scalar_type()).contiguous(kChannelsLast),
+                             x_gradient, bias_gradient);
+    return {x_gradient, bias_gradient};
+  }
+};
+
+bool by_gpu_relu_pool(const torch::Tensor& images, const torch::Tensor& bias) {
+  constexpr int64_t kThreads = 256;
+  // As many as a pixel's channels are shared by in float16.
+  const int64_t per_pixel = bias.numel() / 8;
+  return fast_convolutions && images.is_cuda() && bias.scalar_type() == torch::kFloat32 &&
+         bias.numel() % 8 == 0 && kThreads % (2 * per_pixel) == 0 &&
+         gpu_relu_pool().backward != nullptr && gpu_relu_pool().forward != nullptr;
+}
+
 constexpr int64_t kMultiple = 32;
 
 bool is_fast(const torch::Tensor& images) {
@@ -315,6 +367,14 @@ torch::Tensor convolve(const torch::Tensor& images, const torch::Tensor& weights
     return WinogradConvolution::apply(images, weights, bias, padding);
   }
   return torch::conv2d(images, weights, bias, /*stride=*/1, padding);
+}
+
+torch::Tensor conv_relu_pool(const torch::Tensor& images, const torch::Tensor& weights,
+                             const torch::Tensor& bias) {
+  if (by_gpu_relu_pool(images, bias)) {
+    return BiasReluPool::apply(torch::conv2d(images, weights), bias);
+  }
+  return relu_pool(convolve(images, weights, bias, /*padding=*/0));
 }
 
 torch::Tensor relu_pool(const torch::Tensor& images) {

@@ -65,11 +65,11 @@ torch::Tensor PdnImpl::up_to(const torch::Tensor& images, size_t layer) {
   const auto& layers = layers_of(options_.model_size);
   torch::Tensor x = images;
   for (size_t i = 0; i < layer; ++i) {
-    x = convolution(x, i);
     if (layers[i].pool && !options_.padding) {
-      x = relu_pool(x);
+      x = conv_relu_pool(x, convs_[i]->weight, convs_[i]->bias);
       continue;
     }
+    x = convolution(x, i);
     if (layers[i].relu) x = torch::relu(x);
     if (layers[i].pool) x = pool(x);
   }

@@ -73,7 +73,7 @@ void Optimizer::Impl::adam_step() const {
     steps.push_back(one.steps);
   }
   if (values.empty()) return;
-  for (auto& count : steps) count.add_(1);
+  at::_foreach_add_(steps, 1);
   const double weight_decay = options.kind == "muon" ? 0.0 : options.weight_decay;
   const auto run = [&](const auto& rate) {
     at::_fused_adam_(values, gradients, averages, squares, /*max_exp_avg_sqs=*/{}, steps, rate,

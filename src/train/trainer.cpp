@@ -587,8 +587,13 @@ class Run {
 
   /// Losses and gradients of a batch.
   void differentiate(const TrainBatch& batch) {
-    const Losses losses = (options_.plain_step ? plain_training_losses : training_losses)(
-        networks_, batch, options_.hard_quantile, precision_, options_.student_guides_autoencoder);
+    Parallel parallel;
+    if (recorder_) parallel = [this](const auto& branches) { recorder_->parallel(branches); };
+    const Losses losses =
+        options_.plain_step ? plain_training_losses(networks_, batch, options_.hard_quantile,
+                                                    precision_, options_.student_guides_autoencoder)
+                            : training_losses(networks_, batch, options_.hard_quantile, precision_,
+                                              options_.student_guides_autoencoder, parallel);
     optimizer_->zero_grad();
     (losses.hard + options_.penalty_weight * losses.penalty + losses.autoencoder +
      losses.student_autoencoder)

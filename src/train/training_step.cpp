@@ -116,16 +116,27 @@ StepOutputs plain_outputs(DetectorNetworks& nets, const TrainBatch& batch) {
 
 Losses losses_of(const DetectorNetworks& networks, const TrainBatch& batch, double hard_quantile,
                  const std::string& precision, bool student_guides_autoencoder,
+                 const Parallel& parallel,
                  StepOutputs (*outputs_of)(DetectorNetworks&, const TrainBatch&)) {
   // Module handles do not hand their constness on.
   DetectorNetworks nets = networks;
   StepOutputs outputs;
   {
     const Autocast autocast(precision, batch.images.device());
-    outputs = outputs_of(nets, batch);
-    outputs.autoencoder =
-        run_autoencoder(nets.autoencoder, nets.autoencoder_input, nets.student->options().padding,
-                        with_plain(batch.jittered, batch.plain), batch.dropout_seeds);
+    torch::Tensor autoencoder;
+    const std::vector<std::function<void()>> branches = {
+        [&] { outputs = outputs_of(nets, batch); },
+        [&] {
+          autoencoder = run_autoencoder(
+              nets.autoencoder, nets.autoencoder_input, nets.student->options().padding,
+              with_plain(batch.jittered, batch.plain), batch.dropout_seeds);
+        }};
+    if (parallel) {
+      parallel(branches);
+    } else {
+      for (const auto& branch : branches) branch();
+    }
+    outputs.autoencoder = autoencoder;
   }
   const auto normalized = [&](const torch::Tensor& teacher) {
     return normalize_teacher(teacher.to(torch::kFloat32), nets.teacher_mean, nets.teacher_std);
@@ -134,6 +145,7 @@ Losses losses_of(const DetectorNetworks& networks, const TrainBatch& batch, doub
   const torch::Tensor autoencoder = outputs.autoencoder.to(torch::kFloat32);
 
   Losses losses;
+  losses.held = outputs.autoencoder;
   const torch::Tensor squared_difference =
       (normalized(outputs.teacher) - outputs.student.to(torch::kFloat32)).square();
   if (batch.corners_at.defined()) {
@@ -167,15 +179,15 @@ Losses losses_of(const DetectorNetworks& networks, const TrainBatch& batch, doub
 
 Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch,
                        double hard_quantile, const std::string& precision,
-                       bool student_guides_autoencoder) {
-  return losses_of(networks, batch, hard_quantile, precision, student_guides_autoencoder,
+                       bool student_guides_autoencoder, const Parallel& parallel) {
+  return losses_of(networks, batch, hard_quantile, precision, student_guides_autoencoder, parallel,
                    fast_outputs);
 }
 
 Losses plain_training_losses(const DetectorNetworks& networks, const TrainBatch& batch,
                              double hard_quantile, const std::string& precision,
                              bool student_guides_autoencoder) {
-  return losses_of(networks, batch, hard_quantile, precision, student_guides_autoencoder,
+  return losses_of(networks, batch, hard_quantile, precision, student_guides_autoencoder, {},
                    plain_outputs);
 }
 

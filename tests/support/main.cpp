@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "efficientad/core/device.h"
 #include "efficientad/core/log.h"
 
 namespace {
@@ -15,6 +16,8 @@ class SeedReset : public testing::EmptyTestEventListener {
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   efficientad::start_logging("warn");
+  // Before the seeds: LibTorch asks once whether there is CUDA.
+  efficientad::select_device("auto");
   testing::UnitTest::GetInstance()->listeners().Append(new SeedReset);
   return RUN_ALL_TESTS();
 }

@@ -2,6 +2,9 @@
 
 #include <string>
 
+namespace at {
+class Tensor;
+}
 namespace c10d {
 class Backend;
 class Store;
@@ -10,6 +13,10 @@ class Store;
 namespace efficientad {
 
 class Recorder;
+
+namespace cuda {
+class Session;
+}
 
 /// The library with all code that needs CUDA to be linked. The program opens it only where there is
 /// a GPU, so that it runs everywhere.
@@ -21,6 +28,20 @@ inline constexpr const char* kCudaPartFile = "libefficientad_cuda.so";
 /// Of a CUDA device.
 inline constexpr const char* kMakeRecorder = "efficientad_make_recorder_1";
 using MakeRecorder = Recorder*(int device);
+
+/// Of a CUDA device.
+inline constexpr const char* kMakeSession = "efficientad_make_session_1";
+using MakeSession = cuda::Session*(int device);
+
+/// 2x2 means of relu(x + bias) to `to`: channels-last [N, C, H, W], float32, float16 or bfloat16;
+/// bias float32 [C].
+inline constexpr const char* kReluPool = "efficientad_relu_pool_1";
+using ReluPoolForward = void(const at::Tensor& x, const at::Tensor& bias, const at::Tensor& to);
+
+/// What that passes back, to `x_gradient`, and added to `bias_gradient` (float32).
+inline constexpr const char* kReluPoolBack = "efficientad_relu_pool_back_1";
+using ReluPoolBack = void(const at::Tensor& x, const at::Tensor& bias, const at::Tensor& gradient,
+                          const at::Tensor& x_gradient, const at::Tensor& bias_gradient);
 
 /// A process group of NCCL, with a reference that the caller owns; nullptr, and why in `problem`,
 /// if there is none. `store` is borrowed.

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace efficientad {
 
@@ -17,7 +18,13 @@ class Recorder {
   /// `work` must do the same on the same memory each time, and not wait for the GPU. If it cannot
   /// be recorded, a warning says why, and it goes on as it is.
   virtual void run(const std::function<void()>& work) = 0;
+  /// For use in the work: does all branches, side by side if the GPU can. What they read must live
+  /// until the work ends.
+  virtual void parallel(const std::vector<std::function<void()>>& branches) = 0;
 };
+
+/// As Recorder::parallel(); one after another if there is no recorder.
+using Parallel = std::function<void(const std::vector<std::function<void()>>&)>;
 
 /// One for a CUDA device, from the CUDA part (a library beside the program); nullptr, with the
 /// reason in `problem`, if that cannot be loaded.

@@ -20,9 +20,11 @@ struct MapQuantiles {
 /// Rows or columns by which the unpadded PDN's grid is smaller than the padded one on each side.
 inline constexpr int64_t kMapBorder = 4;
 
-/// 0.1 (map - q_a) / (q_b - q_a) (paper, section 3.4). Where the quantiles are equal, or nearly so
-/// (flat maps), the divisor is at least 1e-6 of the larger one and at least 1e-12, so that the
-/// result is finite.
+/// 0.1 / (q_b - q_a). Where the quantiles are equal, or nearly so (flat maps), the divisor is at
+/// least 1e-6 of the larger one and at least 1e-12, so that the result is finite.
+double map_scale(double q_a, double q_b);
+
+/// (map - q_a) map_scale(q_a, q_b) (paper, section 3.4).
 torch::Tensor normalize_map(const torch::Tensor& map, double q_a, double q_b);
 
 /// Mean of both normalised maps: [N, 1, h, w].

@@ -11,6 +11,7 @@
 
 #include "efficientad/detect/anomaly_map.h"
 #include "efficientad/detect/model_bundle.h"
+#include "efficientad/engine/cuda_engine.h"
 #include "efficientad/engine/reference_engine.h"
 
 namespace efficientad {
@@ -19,15 +20,22 @@ namespace efficientad {
 DetectorNetworks networks_of(const ModelBundle& bundle);
 
 /// The engines by name, in the order that help shows them.
-inline const std::vector<std::string> kEngines = {"auto", "reference", "cpu"};
+inline const std::vector<std::string> kEngines = {"auto", "reference", "cpu", "cuda"};
+
+/// Element types of activations by name. Engines reference and cpu compute in fp32 only.
+inline const std::vector<std::string> kEnginePrecisions = {"auto", "fp32", "fp16", "bf16"};
 
 /// What "auto" stands for on `device`: the fastest engine there. Throws UsageError if an engine
-/// cannot run there.
+/// cannot run there, Error if the CUDA part is missing.
 std::string resolve_engine(const std::string& name, torch::Device device);
+
+/// What "auto" stands for with a resolved engine: fp16 with cuda, else fp32. Throws UsageError if
+/// the engine does not compute in it.
+std::string resolve_engine_precision(const std::string& name, const std::string& engine);
 
 /// The bundle's networks made ready for inference at the bundle's image size.
 std::unique_ptr<Engine> make_engine(const ModelBundle& bundle, const std::string& name,
-                                    torch::Device device);
+                                    torch::Device device, const std::string& precision = "auto");
 
 /// What a detector says of one image.
 struct Detection {
@@ -55,16 +63,22 @@ struct DetectorMaps {
 class Detector {
  public:
   explicit Detector(ModelBundle bundle, torch::Device device = torch::kCPU,
-                    const std::string& engine = "auto");
+                    const std::string& engine = "auto", const std::string& precision = "auto");
 
   /// Height and width to which images must be resized before maps().
   std::array<int64_t, 2> input_hw() const;
   const ModelBundle& bundle() const;
+  /// The engine, if it is this one, else nullptr.
+  const CudaEngine* cuda_engine() const { return cuda_; }
 
   /// float32 [N, 3, H, W] in 0..1 (RGB, not ImageNet-normalised), H and W as input_hw(), to the
   /// combined, normalised maps with the zero border of the unpadded PDN: float32 [N, 1, h, w] on
   /// the CPU.
   torch::Tensor maps(const torch::Tensor& images) const;
+
+  /// As maps(), of uint8 [N, H, W, 3]: equal to maps() of the same divided by 255. The fastest way
+  /// on a GPU.
+  torch::Tensor maps_of_bytes(const torch::Tensor& images_u8) const;
 
   /// As maps(), with the two maps that are combined, to see what each is worth.
   DetectorMaps all_maps(const torch::Tensor& images) const;
@@ -75,6 +89,8 @@ class Detector {
  private:
   ModelBundle bundle_;
   std::unique_ptr<Engine> engine_;
+  /// The same engine, if it is this one.
+  const CudaEngine* cuda_ = nullptr;
 };
 
 }  // namespace efficientad

@@ -11,17 +11,6 @@
 
 namespace efficientad {
 
-/// Layers that the CPU engine computes side by side, and what they cost.
-struct LayerTime {
-  /// For example "conv2 + enconv2".
-  std::string name;
-  double milliseconds = 0;
-  /// Multiply-adds that convolutions without short cuts would take, and those that were computed
-  /// (without the transforms).
-  double direct_multiplications = 0;
-  double multiplications = 0;
-};
-
 /// Inference on the CPU in float32, made for one image size: the same numbers as ReferenceEngine's
 /// up to rounding, in less time.
 ///

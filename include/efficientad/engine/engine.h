@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <string>
+
 namespace efficientad {
 
 /// Both maps of some images as the networks give them, before normalisation: float32 [N, 1, h, w]
@@ -18,6 +20,17 @@ torch::Tensor map_st(const torch::Tensor& normalized_teacher, const torch::Tenso
 /// Mean over channels of the squared difference between the autoencoder [N, C, h, w] and the
 /// student's last C channels (paper, section 3.3): float32 [N, 1, h, w].
 torch::Tensor map_ae(const torch::Tensor& autoencoder, const torch::Tensor& student);
+
+/// Layers that an engine computes side by side, and what they cost.
+struct LayerTime {
+  /// For example "conv2 + enconv2".
+  std::string name;
+  double milliseconds = 0;
+  /// Multiply-adds that convolutions without short cuts would take, and those that were computed
+  /// (without the transforms).
+  double direct_multiplications = 0;
+  double multiplications = 0;
+};
 
 /// A trained model's networks made ready for inference. Threads may share one.
 class Engine {

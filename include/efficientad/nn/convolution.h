@@ -32,4 +32,9 @@ torch::Tensor convolve(const torch::Tensor& images, const torch::Tensor& weights
 /// down), differentiable. The fast way reads and writes the images once instead of twice.
 torch::Tensor relu_pool(const torch::Tensor& images);
 
+/// relu_pool() of convolve() without padding. The fast way on a GPU (with the CUDA part) adds the
+/// bias, and sums up its gradient, while it pools.
+torch::Tensor conv_relu_pool(const torch::Tensor& images, const torch::Tensor& weights,
+                             const torch::Tensor& bias);
+
 }  // namespace efficientad

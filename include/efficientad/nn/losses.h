@@ -19,6 +19,8 @@ struct Losses {
   torch::Tensor penalty;
   torch::Tensor autoencoder;
   torch::Tensor student_autoencoder;
+  /// What several streams of a GPU read until the gradients are there.
+  torch::Tensor held{};
 };
 
 }  // namespace efficientad

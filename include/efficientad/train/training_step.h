@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "efficientad/core/recorder.h"
 #include "efficientad/detect/detector.h"
 #include "efficientad/nn/losses.h"
 
@@ -49,10 +50,11 @@ struct TrainBatch {
 /// paper has jittered ones only). `precision`: "fp32" or "bf16". If the student's error is not
 /// finite, so is `hard`. Without penalty images `penalty` is 0. The gradient of
 /// `student_autoencoder` reaches the autoencoder only if `student_guides_autoencoder` (the
-/// paper's).
+/// paper's). `parallel`: the autoencoder beside the others, forward and backward; the batch and the
+/// losses must then live until the gradients are there.
 Losses training_losses(const DetectorNetworks& networks, const TrainBatch& batch,
                        double hard_quantile, const std::string& precision,
-                       bool student_guides_autoencoder = true);
+                       bool student_guides_autoencoder = true, const Parallel& parallel = {});
 
 /// The same without short cuts, as the paper writes it: teacher and student see each image apart
 /// and give all of their outputs. What a batch knows of the teacher's outputs is not used.

@@ -6,6 +6,7 @@
 
 #include "efficientad/core/cuda_part.h"
 #include "efficientad/core/log.h"
+#include "engine/cuda/branches.h"
 
 namespace efficientad {
 
@@ -17,7 +18,7 @@ constexpr int kRunsBefore = 3;
 class CudaRecorder : public Recorder {
  public:
   explicit CudaRecorder(c10::DeviceIndex device)
-      : guard_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device)) {
+      : guard_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device)), branches_(device) {
     // What was begun elsewhere is done before this stream goes on.
     c10::cuda::device_synchronize();
   }
@@ -41,6 +42,10 @@ class CudaRecorder : public Recorder {
       return;
     }
     graph_.replay();
+  }
+
+  void parallel(const std::vector<std::function<void()>>& branches) override {
+    branches_.run(branches);
   }
 
  private:
@@ -67,6 +72,7 @@ class CudaRecorder : public Recorder {
   }
 
   c10::cuda::CUDAStreamGuard guard_;
+  cuda::Branches branches_;
   at::cuda::CUDAGraph graph_;
   State state_ = State::kNew;
   int runs_ = 0;

@@ -1,0 +1,285 @@
+#include "efficientad/engine/cuda_engine.h"
+
+#include <c10/core/thread_pool.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <functional>
+#include <future>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "efficientad/core/cuda_part.h"
+#include "efficientad/core/error.h"
+#include "efficientad/core/log.h"
+#include "engine/cuda/network.h"
+#include "engine/cuda/operations.h"
+
+namespace efficientad {
+
+namespace {
+
+torch::ScalarType type_of(const std::string& precision) {
+  if (precision == "fp16") return torch::kFloat16;
+  if (precision == "bf16") return torch::kBFloat16;
+  TORCH_CHECK(precision == "fp32", "no CUDA engine in ", precision);
+  return torch::kFloat32;
+}
+
+std::unique_ptr<cuda::Session> make_session(torch::Device device, std::string& problem) {
+  const auto make = reinterpret_cast<MakeSession*>(cuda_symbol(kMakeSession, problem));
+  return std::unique_ptr<cuda::Session>(make == nullptr ? nullptr : make(device.index()));
+}
+
+}  // namespace
+
+std::string cuda_engine_problem(torch::Device device) {
+  if (!device.is_cuda()) return "device " + device.str() + " is no GPU";
+  std::string problem;
+  cuda_symbol(kMakeSession, problem);
+  return problem;
+}
+
+class CudaEngine::Impl {
+ public:
+  Impl(const DetectorNetworks& networks, std::array<int64_t, 2> image_hw,
+       const MapCombination& combination, torch::Device device, const std::string& precision)
+      : image_hw_(image_hw),
+        device_(device),
+        type_(type_of(precision)),
+        networks_(cuda::FoldedNetworks(networks).to(device, type_)),
+        normalization_{.q_a_st = static_cast<float>(combination.q_a_st),
+                       .scale_st = static_cast<float>(combination.scale_st),
+                       .q_a_ae = static_cast<float>(combination.q_a_ae),
+                       .scale_ae = static_cast<float>(combination.scale_ae)} {
+    std::string problem;
+    const auto session = make_session(device, problem);
+    require(session != nullptr, "engine cuda cannot be used on {}: {}", device.str(), problem);
+  }
+
+  struct Maps {
+    torch::Tensor st;
+    torch::Tensor ae;
+    torch::Tensor combined;
+  };
+
+  /// Of uint8 [N, H, W, 3] or float32 [N, 3, H, W].
+  Maps run(const torch::Tensor& images) {
+    const torch::NoGradGuard no_grad;
+    std::vector<Maps> parts;
+    int64_t done = 0;
+    while (done < images.size(0)) {
+      const int64_t count = std::min(images.size(0) - done, largest_batch());
+      try {
+        parts.push_back(run_batch(images.narrow(0, done, count)));
+        done += count;
+      } catch (const c10::OutOfMemoryError&) {
+        require(count > 1, "{}: the GPU's memory does not hold a single image of {}x{} px",
+                device_.str(), image_hw_[0], image_hw_[1]);
+        spdlog::warn("{}: the GPU's memory does not hold {} images; going on with {} at a time",
+                     device_.str(), count, count / 2);
+        const std::lock_guard lock(mutex_);
+        largest_batch_ = std::min(largest_batch_, count / 2);
+        slots_.clear();
+      }
+    }
+    if (parts.size() == 1) return parts.front();
+    Maps all;
+    for (const auto member : {&Maps::st, &Maps::ae, &Maps::combined}) {
+      std::vector<torch::Tensor> tensors;
+      for (const auto& part : parts) tensors.push_back(part.*member);
+      all.*member = torch::cat(tensors);
+    }
+    return all;
+  }
+
+  std::vector<LayerTime> time_layers(const torch::Tensor& images_u8, int64_t runs) {
+    Kind kind = {true, images_u8.size(0)};
+    std::unique_ptr<Slot> slot = take(kind);
+    slot->host_images.narrow(0, 0, images_u8.size(0)).copy_(images_u8);
+    std::vector<std::vector<double>> times;
+    std::vector<LayerTime> layers;
+    // By the thread that knows cuDNN's best algorithms.
+    on_builder([&] {
+      for (int64_t run = 0; run < runs; ++run) {
+        const auto timings = slot->session->time(slot->work);
+        times.resize(timings.size());
+        layers.resize(timings.size());
+        for (size_t i = 0; i < timings.size(); ++i) {
+          times[i].push_back(timings[i].milliseconds);
+          layers[i] = {.name = timings[i].name,
+                       .direct_multiplications = timings[i].multiply_adds,
+                       .multiplications = timings[i].multiply_adds};
+        }
+      }
+    });
+    for (size_t i = 0; i < layers.size(); ++i) {
+      std::sort(times[i].begin(), times[i].end());
+      layers[i].milliseconds = times[i][times[i].size() / 2];
+    }
+    give_back(kind, std::move(slot));
+    return layers;
+  }
+
+ private:
+  /// All that one batch size needs: one thread uses it at a time.
+  struct Slot {
+    Slot(const Impl& engine, bool of_bytes, int64_t count) {
+      std::string problem;
+      session = make_session(engine.device_, problem);
+      require(session != nullptr, "engine cuda: {}", problem);
+      const auto [height, width] = engine.image_hw_;
+      const std::vector<int64_t> sizes = of_bytes ? std::vector<int64_t>{count, height, width, 3}
+                                                  : std::vector<int64_t>{count, 3, height, width};
+      const auto options = torch::TensorOptions().dtype(of_bytes ? torch::kUInt8 : torch::kFloat32);
+      host_images = torch::zeros(sizes, options.pinned_memory(true));
+      images = torch::zeros(sizes, options.device(engine.device_));
+      workspace = std::make_unique<cuda::Workspace>(engine.networks_, count, engine.image_hw_,
+                                                    engine.device_, engine.type_);
+      host_results =
+          torch::zeros(workspace->results.sizes(), torch::TensorOptions().pinned_memory(true));
+      work = [this, &engine, of_bytes] {
+        session->copy(images, host_images);
+        if (of_bytes) {
+          session->normalize(images, workspace->image);
+        } else {
+          workspace->image.narrow(1, 0, 3).copy_(images);
+        }
+        cuda::run_networks(engine.networks_, *session, engine.normalization_, *workspace);
+        session->copy(host_results, workspace->results);
+      };
+    }
+
+    std::unique_ptr<cuda::Session> session;
+    torch::Tensor host_images;
+    torch::Tensor images;
+    std::unique_ptr<cuda::Workspace> workspace;
+    torch::Tensor host_results;
+    /// From host_images to host_results.
+    std::function<void()> work;
+  };
+
+  /// Of bytes or not, and how many images.
+  using Kind = std::pair<bool, int64_t>;
+
+  int64_t largest_batch() {
+    const std::lock_guard lock(mutex_);
+    return largest_batch_;
+  }
+
+  Maps run_batch(const torch::Tensor& images) {
+    const int64_t count = images.size(0);
+    Kind kind = {images.scalar_type() == torch::kUInt8, count};
+    std::unique_ptr<Slot> slot = take(kind);
+    slot->host_images.narrow(0, 0, count).copy_(images);
+    slot->session->run(slot->work);
+    const cuda::Workspace& workspace = *slot->workspace;
+    const auto of = [&](const torch::Tensor& map) {
+      const int64_t offset = map.storage_offset();
+      return slot->host_results.narrow(0, offset, map.numel())
+          .view(map.sizes())
+          .narrow(0, 0, count)
+          .clone();
+    };
+    Maps maps = {
+        .st = of(workspace.st), .ae = of(workspace.ae), .combined = of(workspace.combined)};
+    give_back(kind, std::move(slot));
+    return maps;
+  }
+
+  /// One for `kind` or for more images, which is then the kind; a new one if there is none.
+  std::unique_ptr<Slot> take(Kind& kind) {
+    {
+      const std::lock_guard lock(mutex_);
+      for (auto found = slots_.lower_bound(kind);
+           found != slots_.end() && found->first.first == kind.first; ++found) {
+        if (found->second.empty()) continue;
+        // A much larger one would compute too much for nothing.
+        if (found->first.second > 2 * kind.second) break;
+        kind = found->first;
+        auto slot = std::move(found->second.back());
+        found->second.pop_back();
+        return slot;
+      }
+    }
+    return make_slot(kind);
+  }
+
+  /// Has the builder do it.
+  void on_builder(const std::function<void()>& work) {
+    std::promise<void> done;
+    builder_.run([&] {
+      try {
+        const torch::NoGradGuard no_grad;
+        work();
+        done.set_value();
+      } catch (...) {
+        done.set_exception(std::current_exception());
+      }
+    });
+    done.get_future().get();
+  }
+
+  /// With its graph recorded.
+  std::unique_ptr<Slot> make_slot(const Kind& kind) {
+    std::unique_ptr<Slot> slot;
+    on_builder([&] {
+      slot = std::make_unique<Slot>(*this, kind.first, kind.second);
+      for (int i = 0; i < cuda::kRunsToRecord; ++i) slot->session->run(slot->work);
+    });
+    return slot;
+  }
+
+  void give_back(const Kind& kind, std::unique_ptr<Slot> slot) {
+    const std::lock_guard lock(mutex_);
+    slots_[kind].push_back(std::move(slot));
+  }
+
+  std::array<int64_t, 2> image_hw_;
+  torch::Device device_;
+  torch::ScalarType type_;
+  cuda::FoldedNetworks networks_;
+  cuda::MapNormalization normalization_;
+  /// All slots are made by one thread: what cuDNN was found to do best is kept by thread, and two
+  /// that measure at once would disturb each other.
+  c10::ThreadPool builder_{1};
+  std::mutex mutex_;
+  /// Those that no thread is using.
+  std::map<Kind, std::vector<std::unique_ptr<Slot>>> slots_;
+  int64_t largest_batch_ = std::numeric_limits<int64_t>::max();
+};
+
+CudaEngine::CudaEngine(const DetectorNetworks& networks, std::array<int64_t, 2> image_hw,
+                       const MapCombination& combination, torch::Device device,
+                       const std::string& precision) {
+  pdn_output_side(image_hw[0], networks.teacher->options().padding);
+  pdn_output_side(image_hw[1], networks.teacher->options().padding);
+  require(networks.autoencoder_input == "fixed" ||
+              (image_hw[0] >= kAutoencoderSide && image_hw[1] >= kAutoencoderSide),
+          "the autoencoder needs images of at least {0}x{0} px, but they are {1}x{2}; use "
+          "autoencoder_input \"fixed\"",
+          kAutoencoderSide, image_hw[0], image_hw[1]);
+  impl_ = std::make_unique<Impl>(networks, image_hw, combination, device, precision);
+}
+
+CudaEngine::~CudaEngine() = default;
+
+RawMaps CudaEngine::maps(const torch::Tensor& images) const {
+  const auto maps = impl_->run(images.to(torch::kCPU, torch::kFloat32));
+  return {.st = maps.st, .ae = maps.ae};
+}
+
+torch::Tensor CudaEngine::combined_maps(const torch::Tensor& images_u8) const {
+  TORCH_CHECK(
+      images_u8.dim() == 4 && images_u8.size(3) == 3 && images_u8.scalar_type() == torch::kUInt8,
+      "expected uint8 [N, H, W, 3], was given ", images_u8.scalar_type(), " ", images_u8.sizes());
+  return impl_->run(images_u8).combined;
+}
+
+std::vector<LayerTime> CudaEngine::time_layers(const torch::Tensor& images_u8, int64_t runs) const {
+  return impl_->time_layers(images_u8, runs);
+}
+
+}  // namespace efficientad

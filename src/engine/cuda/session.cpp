@@ -1,0 +1,296 @@
+#include <ATen/cuda/CUDAContext.h>
+#include <ATen/cuda/CUDAEvent.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <ATen/ops/cudnn_convolution.h>
+#include <ATen/ops/cudnn_convolution_relu.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <memory>
+#include <mutex>
+
+#include "efficientad/core/cuda_part.h"
+#include "efficientad/core/log.h"
+#include "engine/cuda/branches.h"
+#include "engine/cuda/kernels.h"
+#include "engine/cuda/operations.h"
+#include "engine/cuda/views.h"
+
+namespace efficientad::cuda {
+
+namespace {
+
+/// cuDNN compares its algorithms in the first run; a graph must record none of that.
+constexpr int kRunsBefore = kRunsToRecord - 1;
+
+/// While one lives and is active, cuDNN compares its algorithms, also where that is no argument.
+class Benchmarking {
+ public:
+  explicit Benchmarking(bool active)
+      : active_(active), before_(at::globalContext().benchmarkCuDNN()) {
+    if (active_) at::globalContext().setBenchmarkCuDNN(true);
+  }
+  ~Benchmarking() {
+    if (active_) at::globalContext().setBenchmarkCuDNN(before_);
+  }
+  Benchmarking(const Benchmarking&) = delete;
+  Benchmarking& operator=(const Benchmarking&) = delete;
+
+ private:
+  bool active_;
+  bool before_;
+};
+
+class CudaSession : public Session {
+ public:
+  explicit CudaSession(c10::DeviceIndex device)
+      : device_(device),
+        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device)),
+        branches_(device),
+        graph_(std::make_unique<at::cuda::CUDAGraph>()) {
+    major_ = at::cuda::getDeviceProperties(device)->major;
+  }
+
+  ~CudaSession() override {
+    try {
+      c10::cuda::stream_synchronize(stream_);
+    } catch (const std::exception& error) {
+      spdlog::error("CUDA: {}", error.what());
+    }
+  }
+
+  void run(const std::function<void()>& work) override {
+    const c10::cuda::CUDAGuard device(device_);
+    const c10::cuda::CUDAStreamGuard guard(stream_);
+    const Benchmarking benchmarking(state_ != State::kRecorded);
+    // What was begun on other streams, such as the weights' way to the GPU, is done.
+    if (state_ != State::kRecorded) c10::cuda::device_synchronize();
+    if (state_ == State::kNew && runs_ >= kRunsBefore) record(work);
+    if (state_ == State::kRecorded) {
+      graph_->replay();
+    } else {
+      ++runs_;
+      work();
+    }
+    c10::cuda::stream_synchronize(stream_);
+  }
+
+  std::vector<Timing> time(const std::function<void()>& work) override {
+    const c10::cuda::CUDAGuard device(device_);
+    const c10::cuda::CUDAStreamGuard guard(stream_);
+    c10::cuda::device_synchronize();
+    const Benchmarking benchmarking(true);
+    spans_.clear();
+    timing_ = true;
+    work();
+    timing_ = false;
+    c10::cuda::stream_synchronize(stream_);
+    std::vector<Timing> timings;
+    for (auto& span : spans_) {
+      span.timing.milliseconds = span.begin.elapsed_time(span.end);
+      timings.push_back(span.timing);
+    }
+    spans_.clear();
+    return timings;
+  }
+
+  void forget() override {
+    c10::cuda::stream_synchronize(stream_);
+    graph_ = std::make_unique<at::cuda::CUDAGraph>();
+    state_ = State::kNew;
+    runs_ = 0;
+    c10::cuda::CUDACachingAllocator::emptyCache();
+  }
+
+  void copy(torch::Tensor to, const torch::Tensor& from) const override {
+    const Span::Timer timer = timed("copy");
+    TORCH_CHECK(to.is_contiguous() && from.is_contiguous() && to.nbytes() == from.nbytes(),
+                "copy of ", from.sizes(), " to ", to.sizes());
+    C10_CUDA_CHECK(cudaMemcpyAsync(to.data_ptr(), from.data_ptr(), from.nbytes(), cudaMemcpyDefault,
+                                   c10::cuda::getCurrentCUDAStream(device_)));
+  }
+
+  void normalize(const torch::Tensor& images_u8, torch::Tensor to) const override {
+    const Span::Timer timer = timed("normalize");
+    TORCH_CHECK(images_u8.is_contiguous() && images_u8.scalar_type() == torch::kUInt8 &&
+                    images_u8.numel() / 3 == to.numel() / 4,
+                "images ", images_u8.sizes(), " for ", to.sizes());
+    check(cuda::normalize(element_of(to), images_u8.data_ptr<uint8_t>(), view_of(to), stream()));
+  }
+
+  torch::Tensor convolution(const torch::Tensor& x, const torch::Tensor& weight, int64_t stride,
+                            int64_t padding) const override {
+    const Span::Timer timer = timed("convolution");
+    const torch::Tensor y = at::cudnn_convolution(
+        x, weight, {padding, padding}, {stride, stride}, {1, 1},
+        /*groups=*/1, /*benchmark=*/true, /*deterministic=*/false, /*allow_tf32=*/false);
+    describe("convolution", x, weight, y);
+    return y;
+  }
+
+  torch::Tensor convolution_relu(const torch::Tensor& x, const torch::Tensor& weight,
+                                 const torch::Tensor& bias, int64_t stride,
+                                 int64_t padding) const override {
+    // The fused one would compute in TF32.
+    if (x.scalar_type() == torch::kFloat32) {
+      const torch::Tensor y = convolution(x, weight, stride, padding);
+      const Span::Timer timer = timed("bias, ReLU");
+      check(cuda::bias_relu(element_of(y), view_of(y), bias_of(bias, y.size(1)), stream()));
+      return y;
+    }
+    const Span::Timer timer = timed("convolution, ReLU");
+    const torch::Tensor y = at::cudnn_convolution_relu(x, weight, bias, {stride, stride},
+                                                       {padding, padding}, {1, 1}, /*groups=*/1);
+    describe("convolution, ReLU", x, weight, y);
+    return y;
+  }
+
+  void bias_relu_pool(const torch::Tensor& x, int64_t first_channel, const torch::Tensor& bias,
+                      int64_t padding, torch::Tensor to) const override {
+    const Span::Timer timer = timed("bias, ReLU, pool");
+    check(cuda::bias_relu_pool(element_of(x), view_of(x), first_channel, bias_of(bias, to.size(1)),
+                               padding, view_of(to), stream()));
+  }
+
+  void bias_upsample(const torch::Tensor& x, const torch::Tensor& bias, bool relu,
+                     torch::Tensor to) const override {
+    const Span::Timer timer = timed("bias, upsample");
+    check(cuda::bias_upsample(element_of(x), view_of(x), bias_of(bias, x.size(1)), relu,
+                              view_of(to), stream()));
+  }
+
+  bool has_first_layer(torch::ScalarType type) const override {
+    constexpr int kWithBfloat16 = 8;
+    return type == torch::kFloat16 || (type == torch::kBFloat16 && major_ >= kWithBfloat16);
+  }
+
+  void first_layer(const torch::Tensor& x, const torch::Tensor& packed, const torch::Tensor& bias,
+                   int64_t padding, torch::Tensor teacher, torch::Tensor student) const override {
+    const Span::Timer timer = timed("first layer of both PDNs");
+    if (timing_) {
+      constexpr double kWindow = 4 * 4 * 3;
+      spans_.back().timing.multiply_adds = 4 * kWindow * static_cast<double>(2 * teacher.numel());
+    }
+    TORCH_CHECK(packed.is_contiguous() && packed.scalar_type() == x.scalar_type() &&
+                    packed.numel() == 2 * teacher.size(1) * 64,
+                "packed weights ", packed.sizes());
+    check(cuda::first_layer(element_of(x), view_of(x), packed.data_ptr(),
+                            bias_of(bias, 2 * teacher.size(1)), padding, view_of(teacher),
+                            view_of(student), stream()));
+  }
+
+  void maps(const torch::Tensor& teacher, const torch::Tensor& student,
+            const torch::Tensor& autoencoder, const torch::Tensor& bias_st,
+            const torch::Tensor& bias_ae, const MapNormalization& normalization, torch::Tensor st,
+            torch::Tensor ae, torch::Tensor combined) const override {
+    const Span::Timer timer = timed("maps");
+    const MapScale scale = {.q_a_st = normalization.q_a_st,
+                            .scale_st = normalization.scale_st,
+                            .q_a_ae = normalization.q_a_ae,
+                            .scale_ae = normalization.scale_ae};
+    check(cuda::maps(element_of(teacher), view_of(teacher), view_of(student), view_of(autoencoder),
+                     bias_of(bias_st, teacher.size(1)), bias_of(bias_ae, teacher.size(1)), scale,
+                     (combined.size(2) - st.size(2)) / 2, st.data_ptr<float>(),
+                     ae.data_ptr<float>(), combined.data_ptr<float>(), stream()));
+  }
+
+  void parallel(const std::vector<std::function<void()>>& branches) const override {
+    if (timing_) {
+      for (const auto& branch : branches) branch();
+      return;
+    }
+    branches_.run(branches);
+  }
+
+ private:
+  enum class State { kNew, kRecorded, kUnable };
+
+  /// An operation's time.
+  struct Span {
+    /// Ends it.
+    class Timer {
+     public:
+      Timer(const CudaSession* session, size_t index) : session_(session), index_(index) {}
+      ~Timer() {
+        if (session_ == nullptr) return;
+        session_->spans_[index_].end.record(c10::cuda::getCurrentCUDAStream(session_->device_));
+      }
+      Timer(const Timer&) = delete;
+      Timer& operator=(const Timer&) = delete;
+
+     private:
+      const CudaSession* session_;
+      size_t index_;
+    };
+    Timing timing;
+    at::cuda::CUDAEvent begin{cudaEventDefault};
+    at::cuda::CUDAEvent end{cudaEventDefault};
+  };
+
+  void describe(const char* what, const torch::Tensor& x, const torch::Tensor& weight,
+                const torch::Tensor& y) const {
+    if (!timing_) return;
+    Timing& timing = spans_.back().timing;
+    timing.name = fmt::format("{} {} to {}, {}x{}, at {}x{}", what, x.size(1), y.size(1),
+                              weight.size(2), weight.size(3), y.size(2), y.size(3));
+    timing.multiply_adds = static_cast<double>(y.numel() * weight[0].numel());
+  }
+
+  Span::Timer timed(const char* name) const {
+    if (!timing_) return {nullptr, 0};
+    spans_.emplace_back();
+    spans_.back().timing.name = name;
+    spans_.back().begin.record(c10::cuda::getCurrentCUDAStream(device_));
+    return {this, spans_.size() - 1};
+  }
+
+  cudaStream_t stream() const { return c10::cuda::getCurrentCUDAStream(device_).stream(); }
+
+  static void check(cudaError_t error) { C10_CUDA_CHECK(error); }
+
+  void record(const std::function<void()>& work) {
+    // One at a time, and no other thread's calls make it invalid.
+    static std::mutex recording;
+    const std::lock_guard lock(recording);
+    c10::cuda::stream_synchronize(stream_);
+    // What the runs before left behind; the graph has memory of its own.
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    try {
+      graph_->capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+      work();
+      graph_->capture_end();
+      state_ = State::kRecorded;
+    } catch (const std::exception& error) {
+      const bool out_of_memory = dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr;
+      try {
+        graph_->capture_end();
+      } catch (const std::exception&) {
+        // It had not begun, or is known to have failed.
+      }
+      if (out_of_memory) throw;
+      spdlog::warn("the networks cannot be recorded as a CUDA graph and go on without ({})",
+                   error.what());
+      state_ = State::kUnable;
+      graph_ = std::make_unique<at::cuda::CUDAGraph>();
+    }
+  }
+
+  c10::DeviceIndex device_;
+  c10::cuda::CUDAStream stream_;
+  mutable Branches branches_;
+  std::unique_ptr<at::cuda::CUDAGraph> graph_;
+  int major_ = 0;
+  State state_ = State::kNew;
+  int runs_ = 0;
+  bool timing_ = false;
+  mutable std::vector<Span> spans_;
+};
+
+}  // namespace
+
+}  // namespace efficientad::cuda
+
+extern "C" efficientad::cuda::Session* efficientad_make_session_1(int device) {
+  return new efficientad::cuda::CudaSession(static_cast<c10::DeviceIndex>(device));
+}

@@ -1,0 +1,125 @@
+#pragma once
+
+#include <torch/torch.h>
+
+#include "efficientad/nn/imagenet.h"
+#include "engine/cuda/operations.h"
+
+namespace efficientad {
+
+/// The operations of the CUDA engine as LibTorch has them: slow, obvious, and on any device.
+class PlainOperations : public cuda::Operations {
+ public:
+  void copy(torch::Tensor to, const torch::Tensor& from) const override { to.copy_(from); }
+
+  void normalize(const torch::Tensor& images_u8, torch::Tensor to) const override {
+    to.zero_();
+    to.narrow(1, 0, 3).copy_(
+        imagenet_normalize(images_u8.permute({0, 3, 1, 2}).to(torch::kFloat32) / 255.0));
+  }
+
+  torch::Tensor convolution(const torch::Tensor& x, const torch::Tensor& weight, int64_t stride,
+                            int64_t padding) const override {
+    return torch::conv2d(x, weight, {}, stride, padding)
+        .contiguous(torch::MemoryFormat::ChannelsLast);
+  }
+
+  torch::Tensor convolution_relu(const torch::Tensor& x, const torch::Tensor& weight,
+                                 const torch::Tensor& bias, int64_t stride,
+                                 int64_t padding) const override {
+    return torch::relu(torch::conv2d(x, weight, bias, stride, padding))
+        .contiguous(torch::MemoryFormat::ChannelsLast);
+  }
+
+  void bias_relu_pool(const torch::Tensor& x, int64_t first_channel, const torch::Tensor& bias,
+                      int64_t padding, torch::Tensor to) const override {
+    const torch::Tensor part = x.narrow(1, first_channel, to.size(1));
+    to.copy_(torch::avg_pool2d(torch::relu(biased(part, bias)), 2, 2, padding,
+                               /*ceil_mode=*/false, /*count_include_pad=*/true));
+  }
+
+  void bias_upsample(const torch::Tensor& x, const torch::Tensor& bias, bool relu,
+                     torch::Tensor to) const override {
+    namespace F = torch::nn::functional;
+    const torch::Tensor y = biased(x, bias);
+    to.copy_(F::interpolate(relu ? torch::relu(y) : y,
+                            F::InterpolateFuncOptions()
+                                .size(std::vector<int64_t>{to.size(2), to.size(3)})
+                                .mode(torch::kBilinear)
+                                .align_corners(false)));
+  }
+
+  bool has_first_layer(torch::ScalarType) const override { return first_layer_is_one; }
+
+  void first_layer(const torch::Tensor& x, const torch::Tensor& packed, const torch::Tensor& bias,
+                   int64_t padding, torch::Tensor teacher, torch::Tensor student) const override {
+    const torch::Tensor weight = unpack_first_layer(packed.to(torch::kFloat32));
+    const torch::Tensor both =
+        torch::conv2d(x.to(torch::kFloat32).contiguous(), weight, {}, /*stride=*/1, padding);
+    const int64_t channels = teacher.size(1);
+    bias_relu_pool(both, 0, bias.narrow(0, 0, channels), padding > 0 ? 1 : 0, teacher);
+    bias_relu_pool(both, channels, bias.narrow(0, channels, channels), padding > 0 ? 1 : 0,
+                   student);
+  }
+
+  void maps(const torch::Tensor& teacher, const torch::Tensor& student,
+            const torch::Tensor& autoencoder, const torch::Tensor& bias_st,
+            const torch::Tensor& bias_ae, const cuda::MapNormalization& normalization,
+            torch::Tensor st, torch::Tensor ae, torch::Tensor combined) const override {
+    const int64_t channels = teacher.size(1);
+    const auto f = [](const torch::Tensor& x) { return x.to(torch::kFloat32); };
+    st.copy_(biased(f(teacher) - f(student.narrow(1, 0, channels)), bias_st)
+                 .square()
+                 .mean(1, /*keepdim=*/true));
+    ae.copy_(biased(f(autoencoder) - f(student.narrow(1, channels, channels)), bias_ae)
+                 .square()
+                 .mean(1, /*keepdim=*/true));
+    const int64_t border = (combined.size(2) - st.size(2)) / 2;
+    combined.narrow(2, border, st.size(2))
+        .narrow(3, border, st.size(3))
+        .copy_(0.5 * (st - normalization.q_a_st) * normalization.scale_st +
+               0.5 * (ae - normalization.q_a_ae) * normalization.scale_ae);
+  }
+
+  void parallel(const std::vector<std::function<void()>>& branches) const override {
+    for (const auto& branch : branches) branch();
+  }
+
+  /// The inverse of pack_first_layer(), as the lanes of a warp read it (kernels.cu): float32
+  /// [2 C, 4, 4, 4] on the device of `packed`.
+  static torch::Tensor unpack_first_layer(const torch::Tensor& packed) {
+    const torch::Tensor from = packed.cpu();
+    const int64_t channels = from.numel() / 64;
+    torch::Tensor weight = torch::zeros({channels, 4, 4, 4});
+    auto to = weight.accessor<float, 4>();
+    const float* next = from.data_ptr<float>();
+    for (int64_t group = 0; group < channels / 32; ++group) {
+      for (int64_t tile = 0; tile < 4; ++tile) {
+        for (int64_t half = 0; half < 2; ++half) {
+          for (int64_t lane = 0; lane < 32; ++lane) {
+            const int64_t quad = lane / 4;
+            const int64_t channel = 32 * group + 8 * (quad / 2) + 2 * tile + quad % 2;
+            for (int64_t word = 0; word < 4; ++word) {
+              for (int64_t element = 0; element < 2; ++element) {
+                const int64_t row = 2 * half + word / 2;
+                const int64_t k = 2 * (lane % 4) + element + 8 * (word % 2);
+                to[channel][k % 4][row][k / 4] = *next++;
+              }
+            }
+          }
+        }
+      }
+    }
+    return weight.to(packed.device());
+  }
+
+  /// What has_first_layer() says.
+  bool first_layer_is_one = true;
+
+ private:
+  static torch::Tensor biased(const torch::Tensor& x, const torch::Tensor& bias) {
+    return x.to(torch::kFloat32) + bias.view({1, -1, 1, 1});
+  }
+};
+
+}  // namespace efficientad
