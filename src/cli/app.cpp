@@ -91,6 +91,7 @@ constexpr Command kCommands[] = {
     {"threshold", cli::threshold, "choose a model's threshold anew"},
     {"bench", cli::bench, "time a model on this machine"},
     {"verify", cli::verify, "compare the fast engine with the reference"},
+    {"probe-shift", cli::probe_shift, "measure how much a shift of an image or a defect changes"},
     {"distill", cli::distill, "distil a teacher from an ImageNet backbone"},
     {"synth", cli::synth, "make the procedural data set"},
     {"dataset", cli::dataset, "say what a data set holds, and what is wrong with it"},

@@ -103,6 +103,7 @@ int eval(const Arguments& arguments);
 int infer(const Arguments& arguments);
 int inspect(const Arguments& arguments);
 int options_table(const Arguments& arguments);
+int probe_shift(const Arguments& arguments);
 int sweep(const Arguments& arguments);
 int synth(const Arguments& arguments);
 int threshold(const Arguments& arguments);

@@ -233,7 +233,7 @@ int bench(const Arguments& arguments) {
   if (size_hw) bundle.image_hw = *size_hw;
   const std::string model_size = bundle.model_size;
   const std::string precision = resolve_engine_precision(options.precision, engine);
-  const Detector detector(std::move(bundle), device, engine, precision);
+  const Detector detector(std::move(bundle), device, engine, precision, options.shift_average);
   const auto input_hw = detector.input_hw();
   detector.maps_of_bytes(torch::zeros({1, input_hw[0], input_hw[1], 3}, torch::kUInt8));
   const double first_result_ms = ms_since(start);
@@ -288,6 +288,7 @@ int bench(const Arguments& arguments) {
       {"model_size", model_size},
       {"image_hw", {input_hw[0], input_hw[1]}},
       {"batch", options.batch},
+      {"shift_average", options.shift_average},
       {"runs", options.runs},
       {"latency_ms_median", median},
       {"latency_ms_mean", mean},

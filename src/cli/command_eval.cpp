@@ -1,4 +1,5 @@
 #include <filesystem>
+#include <map>
 #include <optional>
 
 #include "cli/command.h"
@@ -13,6 +14,7 @@
 #include "efficientad/data/dataset.h"
 #include "efficientad/detect/detector.h"
 #include "efficientad/eval/evaluate.h"
+#include "efficientad/eval/html_report.h"
 #include "efficientad/eval/report.h"
 
 namespace efficientad::cli {
@@ -40,7 +42,7 @@ Json evaluate_one(const EvalOptions& options, const Places& places, torch::Devic
     const std::string precision = resolve_engine_precision(options.precision, engine);
     spdlog::info("evaluate {} on {} test images of {}, engine {} in {} on {}", options.model,
                  dataset.test.size(), dataset.category, engine, precision, describe_device(device));
-    detector.emplace(std::move(bundle), device, engine, precision);
+    detector.emplace(std::move(bundle), device, engine, precision, options.shift_average);
   } else {
     require(fs::is_directory(options.maps), "{}: there is no such folder", options.maps);
     spdlog::info("evaluate the maps in {} on {} test images of {}", options.maps,
@@ -60,13 +62,22 @@ Json evaluate_one(const EvalOptions& options, const Places& places, torch::Devic
       make_report(evaluation, dataset, detector ? &detector->bundle() : nullptr, resolved);
   write_json(places.report / "options.json", resolved);
   write_file(places.report / "scores.csv", scores_csv(evaluation));
+  Progress drawing("report", static_cast<int64_t>(evaluation.images.size()), "image");
+  const HtmlReportSettings page = {
+      .train_log = detector ? fs::path(options.model).parent_path() / "train_log.csv" : fs::path(),
+      .threads = torch::get_num_threads(),
+      .progress = [&](int64_t done, int64_t) { drawing.update(done); }};
+  write_file(places.report / "report.html", html_report(evaluation, dataset, report, page));
+  drawing.finish();
+  // The last: an evaluation with a report is complete.
   write_json(places.report / "report.json", report);
   return report;
 }
 
 void print_places(const Json& report, const EvalOptions& options, const Places& places) {
-  fmt::print("{}\nreport: {}\nscores: {}\n", report_table(report),
-             (places.report / "report.json").string(), (places.report / "scores.csv").string());
+  fmt::print("{}\nreport: {}\nto look at: {}\nscores: {}\n", report_table(report),
+             (places.report / "report.json").string(), (places.report / "report.html").string(),
+             (places.report / "scores.csv").string());
   if (options.maps.empty()) {
     fmt::print("anomaly maps: {}\n",
                (places.maps / "anomaly_maps" / report.at("category").get<std::string>()).string());
@@ -79,6 +90,7 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
                 "{}: with category all, model is the folder that holds the categories' trainings",
                 options.model);
   Json reports = Json::object();
+  std::map<std::string, fs::path> pages;
   std::vector<std::string> failed;
   const auto categories =
       shard_of(list_categories(options.dataset, options.data, options.folder()), options.shard);
@@ -89,15 +101,21 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
       one.model = (fs::path(options.model) / category / "model.safetensors").string();
     }
     const Places places = {.report = fs::path(options.output) / category, .maps = options.output};
+    const auto note_page = [&] {
+      const fs::path page = places.report / "report.html";
+      if (fs::exists(page)) pages[category] = page.lexically_relative(options.output);
+    };
     try {
       const fs::path done = places.report / "report.json";
       if (options.maps.empty() && fs::exists(done) && fs::exists(one.model) &&
           fs::last_write_time(done) >= fs::last_write_time(one.model)) {
         spdlog::info("{}: is evaluated already", category);
         reports[category] = parse_json<Json>(read_file(done), done.string());
+        note_page();
         continue;
       }
       reports[category] = evaluate_one(one, places, device);
+      note_page();
       if (!json) print_places(reports[category], one, places);
     } catch (const Interrupted&) {
       throw;
@@ -107,7 +125,10 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
     }
   }
   const std::string table = reports_table(reports);
-  if (!reports.empty()) write_file(fs::path(options.output) / "summary.md", table);
+  if (!reports.empty()) {
+    write_file(fs::path(options.output) / "summary.md", table);
+    write_file(fs::path(options.output) / "index.html", html_index(reports, pages));
+  }
   if (json) {
     fmt::print("{}\n", dump_json(reports));
   } else {
@@ -124,8 +145,8 @@ int eval(const Arguments& arguments) {
   EvalOptions options;
   const CommonFlags common = parse_options(
       arguments,
-      "Measure a detector on the test images of a data set: report.json, scores.csv and an anomaly "
-      "map of each image.",
+      "Measure a detector on the test images of a data set: report.json, report.html to look at, "
+      "scores.csv and an anomaly map of each image.",
       options);
   require_usage(options.model.empty() != options.maps.empty(),
                 "give a model, or the folder of maps that something else made: one of --model and "

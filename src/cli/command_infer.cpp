@@ -1,7 +1,12 @@
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <filesystem>
+#include <future>
+#include <memory>
 #include <optional>
 #include <set>
 
@@ -90,6 +95,39 @@ struct Scored {
   double latency_ms = 0;
 };
 
+/// What became of an image.
+struct Outcome {
+  std::optional<Scored> scored{};
+  /// It could not be read, or its maps not be written.
+  std::optional<Failure> failure{};
+};
+
+/// Scores an image, and writes the maps that the options want.
+Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const std::string& path,
+                    const InferOptions& options, const std::string& name) {
+  if (!loaded.error.empty()) return {.failure = Failure{path, loaded.error}};
+  const auto start = Clock::now();
+  const torch::Tensor map = detector.maps_of_bytes(loaded.input_u8.unsqueeze(0))[0];
+  const Detection detection =
+      detector.finish(map, {loaded.image_u8.size(0), loaded.image_u8.size(1)});
+  const double latency_ms = loaded.resize_ms + ms_since(start);
+  require(std::isfinite(detection.score),
+          "{}: the model gives no finite number; its weights or statistics are damaged", path);
+  Outcome outcome = {.scored = Scored{path, detection.score, detection.anomalous,
+                                      detection.normal_share, latency_ms}};
+  const fs::path output = options.output;
+  try {
+    if (options.maps) write_tiff(output / "maps" / (name + ".tiff"), detection.map_at_image);
+    if (options.heatmaps) {
+      write_image(output / "heatmaps" / (name + ".png"),
+                  draw_heatmap(loaded.image_u8, detection, detector.bundle().threshold, name));
+    }
+  } catch (const Error& error) {
+    outcome.failure = Failure{path, message_of(error)};
+  }
+  return outcome;
+}
+
 void write_scores(const fs::path& output, const std::vector<Scored>& results,
                   const std::vector<Failure>& failures) {
   std::string scores = csv_line({"path", "score", "decision", "latency_ms", "normal_share"});
@@ -177,67 +215,72 @@ int infer(const Arguments& arguments) {
 
   InputImages inputs = find_images(options.paths, output);
   const std::vector<std::string> names = result_names(inputs.images);
-  ModelBundle bundle = load_bundle(options.model);
+  load_bundle(options.model);  // A bad file is found before anything is written.
   make_result_folder(output);
   set_threads(options.threads);
-  const torch::Device device = select_device(options.device);
-  const std::string engine = resolve_engine(options.engine, device);
+  const std::vector<torch::Device> devices = select_devices(options.device);
+  const std::string engine = resolve_engine(options.engine, devices.front());
   const std::string precision = resolve_engine_precision(options.precision, engine);
-  spdlog::info("score {} images with {}, engine {} in {} on {}", inputs.images.size(),
-               options.model, engine, precision, describe_device(device));
-  const Detector detector(std::move(bundle), device, engine, precision);
-  const double threshold = detector.bundle().threshold;
-  const auto input_hw = detector.input_hw();
+  std::vector<std::unique_ptr<Detector>> detectors;
+  for (const auto& device : devices) {
+    spdlog::info("score {} images with {}, engine {} in {} on {}", inputs.images.size(),
+                 options.model, engine, precision, describe_device(device));
+    detectors.push_back(std::make_unique<Detector>(load_bundle(options.model), device, engine,
+                                                   precision, options.shift_average));
+  }
+  const double threshold = detectors.front()->bundle().threshold;
+  const auto input_hw = detectors.front()->input_hw();
   for (const auto& failure : inputs.failures) spdlog::error("{}: {}", failure.path, failure.reason);
 
   // The first call of the networks also sets up what LibTorch keeps; no image should pay for it.
-  detector.finish(
-      detector.maps_of_bytes(torch::zeros({1, input_hw[0], input_hw[1], 3}, torch::kUInt8))[0],
-      input_hw);
+  for (const auto& detector : detectors) {
+    detector->finish(
+        detector->maps_of_bytes(torch::zeros({1, input_hw[0], input_hw[1], 3}, torch::kUInt8))[0],
+        input_hw);
+  }
 
   const auto total = static_cast<int64_t>(inputs.images.size());
+  // A GPU is faster than one thread can read.
+  const int readers = devices.front().is_cuda() ? std::max(2, at::get_num_threads() / 2) : 1;
   Prefetcher<LoadedImage> loader(
-      0, total, [&](int64_t i) { return load(inputs.images[static_cast<size_t>(i)], input_hw); });
+      0, total, [&](int64_t i) { return load(inputs.images[static_cast<size_t>(i)], input_hw); },
+      readers, /*ahead=*/std::max(8, 4 * readers));
+  const auto judge = [&](int64_t i, const LoadedImage& loaded) {
+    const auto place = static_cast<size_t>(i);
+    return judge_image(*detectors[place % detectors.size()], loaded, inputs.images[place].string(),
+                       options, names[place]);
+  };
+  // While a GPU computes, what it gave before is drawn and written.
+  const size_t side_by_side = options.callers > 0
+                                  ? static_cast<size_t>(options.callers)
+                                  : (devices.front().is_cuda() ? 2 * devices.size() : 1);
+  std::deque<std::future<Outcome>> begun;
   std::vector<Scored> results;
   std::vector<Failure> failures = inputs.failures;
+  int64_t done = 0;
   Progress progress("infer", total, "image");
-  for (int64_t i = 0; i < total; ++i) {
-    if (interrupt_requested()) {
-      write_scores(output, results, failures);
-      write_json(output / "options.json", options_to_json(options));
-      throw Interrupted(
-          fmt::format("interrupted; the results of {} of {} images are kept", i, total));
+  const auto take_first = [&] {
+    const Outcome outcome = begun.front().get();
+    begun.pop_front();
+    if (outcome.scored) results.push_back(*outcome.scored);
+    if (outcome.failure) {
+      spdlog::error("{}", outcome.failure->reason);
+      failures.push_back(*outcome.failure);
     }
-    const std::string path = inputs.images[static_cast<size_t>(i)].string();
-    const LoadedImage loaded = loader.next().value();
-    if (!loaded.error.empty()) {
-      spdlog::error("{}", loaded.error);
-      failures.push_back({path, loaded.error});
-      progress.update(i + 1);
-      continue;
-    }
-    const auto start = Clock::now();
-    const torch::Tensor map = detector.maps_of_bytes(loaded.input_u8.unsqueeze(0))[0];
-    const Detection detection =
-        detector.finish(map, {loaded.image_u8.size(0), loaded.image_u8.size(1)});
-    const double latency_ms = loaded.resize_ms + ms_since(start);
-    require(std::isfinite(detection.score),
-            "{}: the model gives no finite number; its weights or statistics are damaged", path);
-    results.push_back(
-        {path, detection.score, detection.anomalous, detection.normal_share, latency_ms});
-
-    const std::string& name = names[static_cast<size_t>(i)];
-    try {
-      if (options.maps) write_tiff(output / "maps" / (name + ".tiff"), detection.map_at_image);
-      if (options.heatmaps) {
-        write_image(output / "heatmaps" / (name + ".png"),
-                    draw_heatmap(loaded.image_u8, detection, threshold, name));
-      }
-    } catch (const Error& error) {
-      spdlog::error("{}", message_of(error));
-      failures.push_back({path, message_of(error)});
-    }
-    progress.update(i + 1);
+    progress.update(++done);
+  };
+  for (int64_t i = 0; i < total && !interrupt_requested(); ++i) {
+    auto loaded = std::make_shared<LoadedImage>(loader.next().value());
+    begun.push_back(std::async(side_by_side > 1 ? std::launch::async : std::launch::deferred,
+                               [&judge, i, loaded] { return judge(i, *loaded); }));
+    if (begun.size() >= side_by_side) take_first();
+  }
+  while (!begun.empty()) take_first();
+  if (done < total) {
+    write_scores(output, results, failures);
+    write_json(output / "options.json", options_to_json(options));
+    throw Interrupted(
+        fmt::format("interrupted; the results of {} of {} images are kept", done, total));
   }
   progress.finish();
   write_scores(output, results, failures);

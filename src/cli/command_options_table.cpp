@@ -5,6 +5,7 @@
 #include "cli/command.h"
 #include "cli/eval_options.h"
 #include "cli/infer_options.h"
+#include "cli/probe_shift_options.h"
 #include "cli/sweep_options.h"
 #include "cli/threshold_options.h"
 #include "cli/verify_options.h"
@@ -64,6 +65,7 @@ int options_table(const Arguments& arguments) {
   print_table<ThresholdOptions>("threshold");
   print_table<BenchOptions>("bench");
   print_table<VerifyOptions>("verify");
+  print_table<ProbeShiftOptions>("probe-shift");
   print_table<SynthOptions>("synth");
   return 0;
 }

@@ -226,7 +226,8 @@ std::map<std::string, std::string> run_cell(const SweepOptions& sweep, const Cel
                                                 {"seconds", result.seconds}});
   }
   const Dataset dataset = open_dataset(sweep.dataset, sweep.data, cell.category, sweep.folder());
-  const Detector detector(load_bundle(model), device, sweep.engine, sweep.precision);
+  const Detector detector(load_bundle(model), device, sweep.engine, sweep.precision,
+                          sweep.shift_average);
   Progress progress("eval", static_cast<int64_t>(dataset.test.size()), "image");
   const Evaluation evaluation = evaluate(
       detector, dataset, {.output = folder / "report", .progress = [&](int64_t done, int64_t) {

@@ -35,7 +35,8 @@ std::vector<double> score_images(const ThresholdOptions& options, ModelBundle bu
           inputs.failures.empty() ? "" : inputs.failures[0].reason);
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
-  const Detector detector(std::move(bundle), device, options.engine, options.precision);
+  const Detector detector(std::move(bundle), device, options.engine, options.precision,
+                          options.shift_average);
   const auto total = static_cast<int64_t>(inputs.images.size());
   Prefetcher<LoadedImage> loader(0, total, [&](int64_t i) {
     const torch::Tensor image = read_image(inputs.images[static_cast<size_t>(i)]);
@@ -74,8 +75,13 @@ std::vector<LabelledScore> read_scores(const std::string& file) {
 void set_threshold(const ThresholdOptions& options, ModelBundle& bundle) {
   if (options.rule == "fpr") {
     if (!options.normal_images.empty()) {
-      set_normal_scores(bundle, score_images(options, bundle), options.max_fpr,
-                        "normal images given to it");
+      // A threshold of means is one for means only; the model says so.
+      const std::string which =
+          options.shift_average == 1
+              ? "normal images given to it"
+              : fmt::format("normal images given to it, with --shift-average {}",
+                            options.shift_average);
+      set_normal_scores(bundle, score_images(options, bundle), options.max_fpr, which);
       return;
     }
     require(!bundle.normal_scores.empty(),
@@ -110,6 +116,8 @@ int threshold(const Arguments& arguments) {
       options);
   require_usage(options.rule == "fpr" || options.normal_images.empty(),
                 "normal_images are for the rule fpr");
+  require_usage(options.shift_average == 1 || !options.normal_images.empty(),
+                "shift_average needs images to score: give some with --normal-images");
   const InterruptGuard guard;
   ModelBundle bundle = load_bundle(options.model);
   const double before = bundle.threshold;

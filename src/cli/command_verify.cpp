@@ -83,9 +83,11 @@ int verify(const Arguments& arguments) {
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   const std::string engine = resolve_engine(options.engine, device);
-  const Detector reference(load_bundle(options.model), torch::kCPU, "reference");
+  const Detector reference(load_bundle(options.model), torch::kCPU, "reference", "fp32",
+                           options.shift_average);
   const std::string precision = resolve_engine_precision(options.precision, engine);
-  const Detector fast(load_bundle(options.model), device, engine, precision);
+  const Detector fast(load_bundle(options.model), device, engine, precision,
+                      options.shift_average);
   const auto input_hw = fast.input_hw();
 
   Comparison maps;

@@ -14,13 +14,15 @@ struct EngineOptions {
   std::string device = "auto";
   std::string precision = "auto";
   int64_t threads = 0;
+  int64_t shift_average = 1;
 
   template <class Visitor>
   void visit(Visitor&& visitor) {
     visitor("engine", engine,
             OptionInfo{.help = "what computes the maps; auto: cpu on a CPU, cuda on a GPU",
                        .choices = kEngines});
-    visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
+    visitor("device", device,
+            OptionInfo{.help = "auto, cpu, cuda or cuda:N; for infer also cuda:all, every GPU"});
     visitor("precision", precision,
             OptionInfo{.help = "number type of weights and activations: auto (fp16 with engine "
                                "cuda, else fp32), fp32, or with engine cuda fp16 or bf16",
@@ -29,6 +31,13 @@ struct EngineOptions {
             OptionInfo{.help = "CPU threads of an operation; 0: as many as cores",
                        .minimum = 0,
                        .maximum = 1024});
+    visitor("shift_average", shift_average,
+            OptionInfo{.help = "maps are means over this many shifts of an image by up to 2 px (1, "
+                               "2, 4, 8 or 16), for as many times the time: less depends on where "
+                               "a defect lies (docs/shift.md)",
+                       .source = "paper: no average",
+                       .minimum = 1,
+                       .maximum = 16});
   }
 };
 

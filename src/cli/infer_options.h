@@ -16,6 +16,7 @@ struct InferOptions : EngineOptions {
   std::string output;
   bool heatmaps = false;
   bool maps = false;
+  int64_t callers = 0;
 
   template <class Visitor>
   void visit(Visitor&& visitor) {
@@ -30,6 +31,11 @@ struct InferOptions : EngineOptions {
     visitor("maps", maps,
             OptionInfo{.help = "write each anomaly map as float32 TIFF: <output>/maps/*.tiff"});
     EngineOptions::visit(visitor);
+    visitor("callers", callers,
+            OptionInfo{.help = "images that are scored, drawn and written side by side; 0: one on "
+                               "a CPU, two for each GPU",
+                       .minimum = 0,
+                       .maximum = 64});
   }
 };
 

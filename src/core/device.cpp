@@ -88,6 +88,17 @@ torch::Device select_device(const std::string& name) {
   return device.has_index() ? device : own_gpu();
 }
 
+std::vector<torch::Device> select_devices(const std::string& name) {
+  if (name != "cuda:all") return {select_device(name)};
+  const std::string problem = cuda_problem();
+  require(problem.empty(), "device {} cannot be used: {}; use --device cpu", name, problem);
+  std::vector<torch::Device> devices;
+  for (int64_t i = 0; i < device_count(); ++i) {
+    devices.emplace_back(torch::kCUDA, static_cast<c10::DeviceIndex>(i));
+  }
+  return devices;
+}
+
 void set_threads(int64_t threads) {
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
 }

@@ -11,6 +11,28 @@
 
 namespace efficientad {
 
+namespace {
+
+/// While one lives, convolutions on a GPU compute in float32 itself.
+class WithoutTf32 {
+ public:
+  explicit WithoutTf32(torch::Device device)
+      : active_(device.is_cuda()), before_(active_ && at::globalContext().allowTF32CuDNN()) {
+    if (active_) at::globalContext().setAllowTF32CuDNN(false);
+  }
+  ~WithoutTf32() {
+    if (active_) at::globalContext().setAllowTF32CuDNN(before_);
+  }
+  WithoutTf32(const WithoutTf32&) = delete;
+  WithoutTf32& operator=(const WithoutTf32&) = delete;
+
+ private:
+  bool active_;
+  bool before_;
+};
+
+}  // namespace
+
 MapQuantiles quantiles_of_maps(const std::vector<RawMaps>& maps, double q_a, double q_b) {
   require(!maps.empty(), "no held-out normal images to calibrate on");
   const auto gather = [&](torch::Tensor RawMaps::*kind) {
@@ -51,8 +73,9 @@ void calibrate(ModelBundle& bundle, torch::Device device,
   bundle.autoencoder->to(device);
   bundle.autoencoder->eval();
   // The engine that will judge images: another's rounding could put the highest normal score above
-  // its own threshold.
-  const auto engine = make_engine(bundle, "auto", device, "fp32");
+  // its own threshold. On a GPU its first images take seconds; so the reference there, in float32.
+  const WithoutTf32 without_tf32(device);
+  const auto engine = make_engine(bundle, device.is_cpu() ? "auto" : "reference", device);
   std::vector<RawMaps> maps;
   std::vector<std::array<int64_t, 2>> sizes;
   while (const auto image = next()) {

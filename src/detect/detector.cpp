@@ -67,11 +67,42 @@ std::unique_ptr<Engine> make_engine(const ModelBundle& bundle, const std::string
   return std::make_unique<ReferenceEngine>(networks_of(bundle), device);
 }
 
+namespace {
+
+/// Means over shifts of each image (rows in dimension `dim_h`), at its size: [N, kinds, H, W].
+/// `maps_of` gives the maps of a batch: [N, kinds, h, w].
+template <class MapsOf>
+torch::Tensor mean_over_shifts(const torch::Tensor& images, int64_t dim_h,
+                               const std::vector<Shift>& shifts, MapsOf maps_of) {
+  const std::array<int64_t, 2> size_hw = {images.size(dim_h), images.size(dim_h + 1)};
+  std::vector<torch::Tensor> means;
+  // One image's shifts together: a batch for a GPU, and no more memory for a larger batch.
+  for (const auto& image : images.split(1)) {
+    std::vector<torch::Tensor> shifted;
+    for (const Shift& shift : shifts) {
+      shifted.push_back(shift_content(image, dim_h, shift, Fill::kReplicate));
+    }
+    const torch::Tensor at_input = resize_map(maps_of(torch::cat(shifted)), size_hw);
+    torch::Tensor sum;
+    for (size_t i = 0; i < shifts.size(); ++i) {
+      const torch::Tensor back =
+          shift_content(at_input.narrow(0, static_cast<int64_t>(i), 1), /*dim_h=*/2,
+                        {.dy = -shifts[i].dy, .dx = -shifts[i].dx}, Fill::kReplicate);
+      sum = sum.defined() ? sum.add_(back) : back.clone();
+    }
+    means.push_back(sum.div_(static_cast<double>(shifts.size())));
+  }
+  return torch::cat(means);
+}
+
+}  // namespace
+
 Detector::Detector(ModelBundle bundle, torch::Device device, const std::string& engine,
-                   const std::string& precision)
+                   const std::string& precision, int64_t shift_average)
     : bundle_(std::move(bundle)),
       engine_(make_engine(bundle_, engine, device, precision)),
-      cuda_(dynamic_cast<const CudaEngine*>(engine_.get())) {}
+      cuda_(dynamic_cast<const CudaEngine*>(engine_.get())),
+      shifts_(shifts_of_average(shift_average)) {}
 
 std::array<int64_t, 2> Detector::input_hw() const { return bundle_.image_hw; }
 
@@ -85,7 +116,12 @@ torch::Tensor Detector::maps_of_bytes(const torch::Tensor& images_u8) const {
   TORCH_CHECK(
       images_u8.dim() == 4 && images_u8.size(3) == 3 && images_u8.scalar_type() == torch::kUInt8,
       "expected uint8 [N, H, W, 3], was given ", images_u8.scalar_type(), " ", images_u8.sizes());
-  if (cuda_ != nullptr && !bundle_.equalize_exposure) return cuda_->combined_maps(images_u8);
+  if (cuda_ != nullptr && !bundle_.equalize_exposure) {
+    if (shifts_.size() == 1) return cuda_->combined_maps(images_u8);
+    return mean_over_shifts(images_u8, /*dim_h=*/1, shifts_, [&](const torch::Tensor& shifted) {
+      return cuda_->combined_maps(shifted);
+    });
+  }
   return maps(images_u8.permute({0, 3, 1, 2}).to(torch::kFloat32).div(255).contiguous());
 }
 
@@ -95,6 +131,17 @@ DetectorMaps Detector::all_maps(const torch::Tensor& images) const {
               "a detector for images of ", bundle_.image_hw[0], "x", bundle_.image_hw[1],
               " was given ", images.scalar_type(), " ", images.sizes());
   const torch::NoGradGuard no_grad;
+  if (shifts_.size() == 1) return maps_of_one_shift(images);
+  const torch::Tensor means =
+      mean_over_shifts(images, /*dim_h=*/2, shifts_, [&](const torch::Tensor& shifted) {
+        const DetectorMaps maps = maps_of_one_shift(shifted);
+        return torch::cat({maps.combined, maps.st, maps.ae}, /*dim=*/1);
+      });
+  const auto kind = [&](int64_t i) { return means.narrow(1, i, 1).contiguous(); };
+  return {.combined = kind(0), .st = kind(1), .ae = kind(2)};
+}
+
+DetectorMaps Detector::maps_of_one_shift(const torch::Tensor& images) const {
   // The CPU engine takes the images of a batch one after another. Prepared one by one too, each is
   // still in the cache then.
   const bool one_by_one = dynamic_cast<const CpuEngine*>(engine_.get()) != nullptr;

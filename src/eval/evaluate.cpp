@@ -296,6 +296,8 @@ void evaluate_pixels(Evaluation& evaluation, const Dataset& dataset, int loader_
   evaluation.au_pro.clear();
   evaluation.au_spro.clear();
   evaluation.aupimo.reset();
+  evaluation.pro_curve.clear();
+  evaluation.spro_curves.clear();
   int64_t anomalous = 0;
   int64_t masked = 0;
   for (const auto& image : evaluation.images) {
@@ -354,15 +356,18 @@ void evaluate_pixels(Evaluation& evaluation, const Dataset& dataset, int loader_
       pixel_metrics(source_of(Regions::kComponents, ""), numbers(kProLimits));
   evaluation.pixel_metrics = metrics;
   evaluation.au_pro = areas(metrics, kProLimits);
+  evaluation.pro_curve = metrics.overlap_curve;
   evaluation.aupimo =
       aupimo(source_of(Regions::kNone, ""), static_cast<int64_t>(evaluation.images.size()));
   if (dataset.layout == "loco") {
     rules = read_saturation_rules(dataset.root / "defects_config.json");
     std::map<std::string, std::map<std::string, std::optional<double>>> by_limit;
     for (const auto& [kind, unused] : evaluation.auroc_by_defect) {
-      const auto named = areas(
-          pixel_metrics(source_of(Regions::kDefects, kind), numbers(kSproLimits)), kSproLimits);
+      const PixelMetrics of_kind =
+          pixel_metrics(source_of(Regions::kDefects, kind), numbers(kSproLimits));
+      const auto named = areas(of_kind, kSproLimits);
       evaluation.au_spro[kind] = named;
+      evaluation.spro_curves[kind] = of_kind.overlap_curve;
       for (const auto& [limit, area] : named) by_limit[limit][kind] = area;
     }
     for (const auto& [limit, of_kinds] : by_limit) {

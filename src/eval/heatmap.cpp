@@ -8,6 +8,7 @@
 #include <opencv2/imgproc.hpp>
 
 #include "efficientad/core/error.h"
+#include "overlay.h"
 
 namespace efficientad {
 
@@ -153,6 +154,11 @@ void draw_legend(cv::Mat& canvas, const cv::Rect& bar, const Scale& scale, const
 }
 
 }  // namespace
+
+void internal::blend_map(cv::Mat& image, const cv::Mat& map, double threshold) {
+  static const cv::Mat colors = color_table();
+  blend(image, map, Scale(threshold), colors);
+}
 
 torch::Tensor draw_heatmap(const torch::Tensor& image_u8, const Detection& detection,
                            double threshold, const std::string& title) {

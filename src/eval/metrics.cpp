@@ -14,6 +14,40 @@ namespace efficientad {
 
 namespace {
 
+/// Keeps those points of a curve, whose x and y never fall, that are needed to draw it.
+class CurveThinner {
+ public:
+  void add(CurvePoint point) {
+    if (!kept_.empty()) {
+      if (near(kept_.back(), point)) {
+        last_ = point;
+        return;
+      }
+      // A long line begins where the short steps ended.
+      if (last_ && !near(*last_, point)) kept_.push_back(*last_);
+    }
+    kept_.push_back(point);
+    last_.reset();
+  }
+
+  std::vector<CurvePoint> points() && {
+    if (last_) kept_.push_back(*last_);
+    return std::move(kept_);
+  }
+
+ private:
+  static bool near(const CurvePoint& a, const CurvePoint& b) {
+    constexpr double kStep = 1.0 / 250;
+    constexpr double kFineStep = 1.0 / 2000;
+    constexpr double kFineBelow = 0.05;
+    return b.x - a.x < (a.x < kFineBelow ? kFineStep : kStep) && b.y - a.y < kStep;
+  }
+
+  std::vector<CurvePoint> kept_;
+  /// The point before, if it was not kept.
+  std::optional<CurvePoint> last_;
+};
+
 /// Turns counts of positives and negatives a distinct score, given from the highest score to the
 /// lowest, into the metrics. Sums are in long double: products of pixel counts pass 2^53.
 class Ranking {
@@ -21,6 +55,7 @@ class Ranking {
   Ranking(int64_t positives, int64_t negatives) {
     result_.positives = positives;
     result_.negatives = negatives;
+    roc_.add({0, 0});
   }
 
   /// The areas of overlap with `regions` regions up to each limit are wanted too.
@@ -28,6 +63,7 @@ class Ranking {
     limits_ = limits;
     regions_ = static_cast<double>(regions);
     areas_.assign(limits.size(), 0);
+    overlap_curve_.add({0, 0});
   }
 
   /// All items of the next lower score, and what they add to the regions' overlaps.
@@ -38,6 +74,10 @@ class Ranking {
         static_cast<long double>(negatives) * static_cast<long double>(2 * true_ + positives);
     true_ += positives;
     false_ += negatives;
+    if (result_.positives > 0 && result_.negatives > 0) {
+      roc_.add({static_cast<double>(false_) / static_cast<double>(result_.negatives),
+                static_cast<double>(true_) / static_cast<double>(result_.positives)});
+    }
     if (positives == 0) return;
     const auto note_rate = [&](double share, std::optional<double>& rate) {
       if (!rate && static_cast<double>(true_) >= share * static_cast<double>(result_.positives)) {
@@ -68,6 +108,8 @@ class Ranking {
     return areas;
   }
 
+  std::vector<CurvePoint> overlap_curve() const { return CurveThinner(overlap_curve_).points(); }
+
   RankingMetrics result() && {
     TORCH_CHECK(true_ == result_.positives && false_ == result_.negatives,
                 "the ranking holds another number of items than announced");
@@ -79,8 +121,9 @@ class Ranking {
     if (true_ > 0 && false_ > 0) {
       result_.auroc = static_cast<double>(twice_area_ / (2.0L * static_cast<long double>(true_) *
                                                          static_cast<long double>(false_)));
+      result_.roc = std::move(roc_).points();
     }
-    return result_;
+    return std::move(result_);
   }
 
  private:
@@ -99,9 +142,12 @@ class Ranking {
       if (cut < next_rate) end = mean + (next_mean - mean) * (cut - rate) / (next_rate - rate);
       areas_[i] += static_cast<long double>(0.5 * (mean + end) * (cut - rate));
     }
+    overlap_curve_.add({next_rate, next_mean});
   }
 
   RankingMetrics result_;
+  CurveThinner roc_;
+  CurveThinner overlap_curve_;
   std::vector<double> limits_;
   std::vector<long double> areas_;
   double regions_ = 0;
@@ -461,6 +507,7 @@ PixelMetrics pixel_metrics(const PixelSource& source, const std::vector<double>&
   }
   PixelMetrics metrics;
   metrics.overlap_areas = ranking.overlap_areas();
+  if (curve) metrics.overlap_curve = ranking.overlap_curve();
   static_cast<RankingMetrics&>(metrics) = std::move(ranking).result();
   return metrics;
 }

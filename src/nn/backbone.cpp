@@ -52,6 +52,7 @@ class EfficientNetLiteBackbone : public Backbone {
     }
   }
 
+  void to(torch::Device device) override { network_.to(device); }
   std::vector<torch::Tensor> features(const torch::Tensor& images) override {
     return network_.features(images, blocks_);
   }
@@ -89,6 +90,12 @@ class Vgg16Backbone : public Backbone {
     }
   }
 
+  void to(torch::Device device) override {
+    for (auto& layer : layers_) {
+      layer.weight = layer.weight.to(device);
+      layer.bias = layer.bias.to(device);
+    }
+  }
   std::vector<torch::Tensor> features(const torch::Tensor& images) override {
     // Caffe's convention: BGR, 0..255, these means subtracted, no scaling.
     const torch::Tensor mean =
@@ -137,6 +144,7 @@ class TorchScriptBackbone : public Backbone {
     module_.eval();
   }
 
+  void to(torch::Device device) override { module_.to(device); }
   std::vector<torch::Tensor> features(const torch::Tensor& images) override {
     torch::jit::IValue result;
     try {

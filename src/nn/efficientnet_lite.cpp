@@ -93,6 +93,21 @@ EfficientNetLite::EfficientNetLite(const TensorFile& file, const std::filesystem
   classifier_bias_ = take(file, "classifier.bias", path, {1000});
 }
 
+void EfficientNetLite::to(torch::Device device) {
+  const auto move = [&](Conv& conv) {
+    if (!conv.weight.defined()) return;
+    conv.weight = conv.weight.to(device);
+    conv.bias = conv.bias.to(device);
+  };
+  move(stem_);
+  for (auto& block : blocks_) {
+    for (Conv* conv : {&block.expand, &block.depthwise, &block.project}) move(*conv);
+  }
+  move(head_);
+  classifier_weight_ = classifier_weight_.to(device);
+  classifier_bias_ = classifier_bias_.to(device);
+}
+
 torch::Tensor EfficientNetLite::stem(const torch::Tensor& images) const {
   // The network was trained on (pixel - 127) / 128.
   const torch::Tensor x = (images * 255.0 - 127.0) / 128.0;

@@ -85,6 +85,7 @@ class Target {
     for (size_t i = 0; i < count; ++i) {
       parts_.push_back(
           {open_backbone(options.backbone[i], options.taps.empty() ? "" : options.taps[i]), {}});
+      parts_.back().backbone->to(device);
     }
   }
 

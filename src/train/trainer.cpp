@@ -393,6 +393,11 @@ class Run {
     for (int64_t i = 0; i < count; ++i) {
       images.push_back(to_float_chw(images_->train_image(i * images_->size() / count)));
     }
+    // What tells a few images apart would be stretched to unit variance, and jitter beyond measure.
+    constexpr int64_t kDifferent = 8;
+    for (int64_t i = count; i < std::min(kDifferent, kMost); ++i) {
+      images.push_back(to_float_chw(images_->penalty_image(i)));
+    }
     torch::Tensor batch =
         network_input(torch::stack(images), options_.equalize_exposure).to(device_);
     if (options_.autoencoder_input == "fixed") batch = autoencoder_input_fixed(batch);

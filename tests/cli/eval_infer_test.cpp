@@ -5,6 +5,7 @@
 #include <chrono>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "cli/program.h"
 #include "efficientad/data/image.h"
@@ -81,6 +82,11 @@ TEST_F(EvalInfer, EvalWritesReportScoresAndMaps) {
   EXPECT_EQ(read_tiff(fs::path(output) / "anomaly_maps/nut/test/scratch/001.tiff").sizes(),
             (std::vector<int64_t>{40, 50}));
 
+  const std::string page = read_text(fs::path(output) / "report.html");
+  EXPECT_NE(page.find(">nut</h1>"), std::string::npos);
+  EXPECT_NE(page.find("\"path\":\"test/scratch/001.jpg\""), std::string::npos);
+  EXPECT_NE(page.find("no train_log.csv beside the model"), std::string::npos);
+
   // The options that lie beside the results repeat the run.
   const auto first = read_text(fs::path(output) / "report.json");
   const auto again = run("eval --config " + output + "/options.json --json");
@@ -102,6 +108,10 @@ TEST_F(EvalInfer, EvalMeasuresAnybodysMaps) {
   EXPECT_FALSE(theirs.contains("threshold"));
   EXPECT_EQ(nlohmann::json::parse(result.out).at("nut"), theirs);
   EXPECT_NE(read_text(fs::path(maps) / "summary.md").find("| nut |"), std::string::npos);
+  EXPECT_NE(read_text(fs::path(maps) / "index.html").find("<a href=\"nut/report.html\">"),
+            std::string::npos);
+  EXPECT_NE(read_text(fs::path(maps) / "nut/report.html").find("nothing was decided"),
+            std::string::npos);
   // Models lie in a folder of trainings; what is done is passed over, until its model is newer.
   const fs::path trained = results.path / "trained";
   fs::create_directories(trained / "nut");
@@ -115,6 +125,7 @@ TEST_F(EvalInfer, EvalMeasuresAnybodysMaps) {
   const auto again = run(all + " --shard 1/1");
   EXPECT_NE(again.err.find("is evaluated already"), std::string::npos) << again.err;
   EXPECT_NE(again.out.find("| nut |"), std::string::npos) << again.out;
+  EXPECT_NE(read_text(results.path / "all/index.html").find("nut/report.html"), std::string::npos);
   EXPECT_EQ(fs::last_write_time(report), first);
   fs::last_write_time(trained / "nut/model.safetensors", first + std::chrono::seconds(1));
   EXPECT_EQ(run(all).status, 0);
@@ -227,6 +238,31 @@ TEST_F(EvalInfer, InferScoresFilesFoldersAndGlobs) {
               (std::vector<int64_t>{40, 50}));
     EXPECT_EQ(read_image(fs::path(output) / "heatmaps" / (std::string(name) + ".png")).size(2), 3);
   }
+}
+
+TEST_F(EvalInfer, InferScoresSideBySideWhatItScoresInTurn) {
+  const auto rows_of = [&](const std::string& more, const std::string& to) {
+    const std::string folder = (results.path / to).string();
+    const auto result =
+        run("infer --model " + (dir->path / "model.safetensors").string() + " " +
+            (dir->path / "data").string() + " --maps --device cpu " + more + " --output " + folder);
+    EXPECT_EQ(result.status, 0) << result.err;
+    EXPECT_EQ(read_tiff(folder + "/maps/test/scratch/001.tiff").sizes(),
+              (std::vector<int64_t>{40, 50}));
+    // All but the latency.
+    std::vector<std::string> rows;
+    std::istringstream file(read_text(folder + "/scores.csv"));
+    for (std::string line; std::getline(file, line);) {
+      std::vector<std::string> fields;
+      std::istringstream of_line(line);
+      for (std::string field; std::getline(of_line, field, ',');) fields.push_back(field);
+      rows.push_back(fields.at(0) + " " + fields.at(1) + " " + fields.at(2));
+    }
+    return rows;
+  };
+  const auto in_turn = rows_of("--callers 1", "in_turn");
+  EXPECT_EQ(in_turn.size(), 6u);
+  EXPECT_EQ(rows_of("--callers 3", "side_by_side"), in_turn);
 }
 
 TEST_F(EvalInfer, InferPassesOverWhatCannotBeRead) {

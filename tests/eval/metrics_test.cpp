@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <set>
@@ -398,6 +399,99 @@ TEST(PixelMetrics, OneClassHasNoAuroc) {
   const auto metrics = pixel_metrics(source_of(items, 1));
   EXPECT_FALSE(metrics.auroc || metrics.average_precision || metrics.f1_max);
   EXPECT_EQ(metrics.negatives, 2);
+}
+
+/// The curve's height at `x`, by lines between its points; of several at one x the highest.
+double height_at(const std::vector<CurvePoint>& curve, double x) {
+  size_t i = 1;
+  while (i + 1 < curve.size() && curve[i].x <= x) ++i;
+  const CurvePoint& a = curve[i - 1];
+  const CurvePoint& b = curve[i];
+  return b.x == a.x ? b.y : a.y + (b.y - a.y) * std::clamp((x - a.x) / (b.x - a.x), 0.0, 1.0);
+}
+
+TEST(Curves, FewPointsAreThoseOfTheScores) {
+  const auto roc = ranking_metrics({{4, true}, {3, false}, {2, true}, {1, false}}).roc;
+  ASSERT_EQ(roc.size(), 5u);
+  const CurvePoint expected[] = {{0, 0}, {0, 0.5}, {0.5, 0.5}, {0.5, 1}, {1, 1}};
+  for (size_t i = 0; i < roc.size(); ++i) {
+    EXPECT_EQ(roc[i].x, expected[i].x) << i;
+    EXPECT_EQ(roc[i].y, expected[i].y) << i;
+  }
+  EXPECT_TRUE(ranking_metrics({{1, true}}).roc.empty());
+  EXPECT_TRUE(ranking_metrics({{1, false}}).roc.empty());
+}
+
+TEST(Curves, ManyPointsAreThinnedButKeepTheCurve) {
+  Rng rng(3, 0, 0);
+  std::vector<Scored> items;
+  for (int i = 0; i < 20000; ++i) {
+    const bool positive = i % 3 == 0;
+    items.push_back({rng.uniform() + (positive ? 0.3 * rng.uniform() : 0), positive});
+  }
+  // A long line, which needs both its ends.
+  for (int i = 0; i < 5000; ++i) items.push_back({0.5, i % 2 == 0});
+  const RankingMetrics metrics = ranking_metrics(items);
+  EXPECT_GT(metrics.roc.size(), 200u);
+  EXPECT_LT(metrics.roc.size(), 1200u);
+  EXPECT_EQ(metrics.roc.back().x, 1);
+  EXPECT_EQ(metrics.roc.back().y, 1);
+  double area = 0;
+  for (size_t i = 1; i < metrics.roc.size(); ++i) {
+    const auto& a = metrics.roc[i - 1];
+    const auto& b = metrics.roc[i];
+    ASSERT_GE(b.x, a.x);
+    ASSERT_GE(b.y, a.y);
+    area += (b.x - a.x) * (a.y + b.y) / 2;
+  }
+  EXPECT_NEAR(area, metrics.auroc.value(), 2e-3);
+  // Beside the definition, at many thresholds.
+  for (double threshold = 1.2; threshold > 0; threshold -= 0.01) {
+    double found = 0;
+    double mistaken = 0;
+    for (const auto& item : items) {
+      if (item.score >= threshold) (item.positive ? found : mistaken) += 1;
+    }
+    const double x = mistaken / static_cast<double>(metrics.negatives);
+    const double y = found / static_cast<double>(metrics.positives);
+    // Within one step, in x or in y.
+    EXPECT_LE(height_at(metrics.roc, x - 1.0 / 250) - 1.0 / 250, y) << threshold;
+    EXPECT_GE(height_at(metrics.roc, x + 1.0 / 250) + 1.0 / 250, y) << threshold;
+  }
+}
+
+TEST(Curves, OverlapCurveHasTheAreas) {
+  Rng rng(4, 0, 0);
+  std::vector<float> scores(20000);
+  std::vector<uint8_t> defective(scores.size());
+  std::vector<float> overlap(scores.size());
+  for (size_t i = 0; i < scores.size(); ++i) {
+    defective[i] = i % 10 == 0 ? 1 : 0;
+    scores[i] = static_cast<float>(rng.uniform() + (defective[i] ? 0.4 : 0.0));
+    overlap[i] = defective[i] ? 2.0f / static_cast<float>(scores.size() / 10) : 0.0f;
+  }
+  const PixelSource source = [&](const PixelVisitor& visit) {
+    visit({.scores = scores.data(),
+           .defective = defective.data(),
+           .count = static_cast<int64_t>(scores.size()),
+           .overlap = overlap.data(),
+           .regions = 2});
+  };
+  const PixelMetrics metrics = pixel_metrics(source, {1.0, 0.05});
+  ASSERT_GT(metrics.overlap_curve.size(), 100u);
+  EXPECT_LT(metrics.overlap_curve.size(), 1200u);
+  double area = 0;
+  double start = 0;
+  for (size_t i = 1; i < metrics.overlap_curve.size(); ++i) {
+    const auto& a = metrics.overlap_curve[i - 1];
+    const auto& b = metrics.overlap_curve[i];
+    area += (b.x - a.x) * (a.y + b.y) / 2;
+    if (b.x <= 0.05) start += (b.x - a.x) * (a.y + b.y) / 2;
+  }
+  // Thinned; and the piece that crosses 0.05 is left out.
+  EXPECT_NEAR(area, metrics.overlap_areas[0], 2e-3);
+  EXPECT_NEAR(start / 0.05, metrics.overlap_areas[1], 2e-2);
+  EXPECT_TRUE(pixel_metrics(source).overlap_curve.empty());
 }
 
 }  // namespace

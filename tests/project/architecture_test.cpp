@@ -31,6 +31,9 @@ struct Restricted {
 constexpr Restricted kRestricted[] = {
     {"CLI/", R"(src/cli/.*)"},
     {"opencv2/", R"(src/data/(image|video|tiff)\.cpp|src/eval/.*)"},
+    {"ATen/cuda/", R"(src/engine/cuda/.*)"},
+    {"c10/cuda/", R"(src/engine/cuda/.*)"},
+    {"cuda_", R"(src/engine/cuda/.*)"},
 };
 
 TEST(Architecture, IncludesFollowTheModuleTable) {

@@ -197,6 +197,27 @@ TEST_F(TrainerTest, UnitVarianceInitialisationBeginsAtTheMeanOfTheTeacher) {
   EXPECT_GT(largest_of_last_layer("uniform", "uniform"), 10 * options_.learning_rate);
 }
 
+TEST_F(TrainerTest, OneImageLeavesTheAutoencoderInBounds) {
+  options_.autoencoder_init = "lsuv";
+  options_.shots = 1;
+  options_.jitter = 0.5;
+  train(options_);
+  std::istringstream log(bytes("first", "train_log.csv"));
+  std::string line;
+  std::getline(log, line);
+  int64_t steps = 0;
+  double first = 0;
+  for (; std::getline(log, line); ++steps) {
+    std::istringstream fields(line);
+    std::string field;
+    for (int i = 0; i < 5; ++i) std::getline(fields, field, ',');
+    // It begins with zeros.
+    if (steps == 0) first = std::stod(field);
+    EXPECT_LT(std::stod(field), 5 * first) << line;
+  }
+  EXPECT_EQ(steps, 4);
+}
+
 TEST_F(TrainerTest, TheDeviceStepGivesTheSame) {
   options_.image_size = 72;
   options_.crop_size = 64;

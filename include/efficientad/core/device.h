@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include <string>
+#include <vector>
 
 namespace efficientad {
 
@@ -10,6 +11,9 @@ namespace efficientad {
 /// CPU, and logs which). The CUDA part of LibTorch is loaded at run time on the first call that
 /// asks for it. Throws Error, saying what is missing, if CUDA was asked for and cannot be used.
 torch::Device select_device(const std::string& name);
+
+/// All GPUs for "cuda:all", else the one device of select_device().
+std::vector<torch::Device> select_devices(const std::string& name);
 
 /// Threads LibTorch uses inside an operation; 0 leaves its default (the physical cores).
 void set_threads(int64_t threads);

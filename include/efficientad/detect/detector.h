@@ -11,6 +11,7 @@
 
 #include "efficientad/detect/anomaly_map.h"
 #include "efficientad/detect/model_bundle.h"
+#include "efficientad/detect/shift.h"
 #include "efficientad/engine/cuda_engine.h"
 #include "efficientad/engine/reference_engine.h"
 
@@ -62,8 +63,16 @@ struct DetectorMaps {
 /// A model ready to score images. Threads may share one.
 class Detector {
  public:
+  /// `shift_average` N (1, 2, 4, 8 or 16; UsageError for another): with more than 1, the maps are
+  /// means over N shifts of the image by -2 to 1 px, for N times the time. A map has a cell every
+  /// 4 px, so what it says of a defect depends on where the defect lies between two cells; the mean
+  /// depends on it less, with 16 not at all (but for the autoencoder, and at the border). Each
+  /// shifted image's map is resized to the networks' input and moved back there, exactly, before
+  /// the mean is taken: the maps then have that size. Shifted images repeat their outermost pixels.
+  /// Quantiles and threshold are used as they are.
   explicit Detector(ModelBundle bundle, torch::Device device = torch::kCPU,
-                    const std::string& engine = "auto", const std::string& precision = "auto");
+                    const std::string& engine = "auto", const std::string& precision = "auto",
+                    int64_t shift_average = 1);
 
   /// Height and width to which images must be resized before maps().
   std::array<int64_t, 2> input_hw() const;
@@ -73,7 +82,7 @@ class Detector {
 
   /// float32 [N, 3, H, W] in 0..1 (RGB, not ImageNet-normalised), H and W as input_hw(), to the
   /// combined, normalised maps with the zero border of the unpadded PDN: float32 [N, 1, h, w] on
-  /// the CPU.
+  /// the CPU. h and w are a quarter of H and W; with a mean over shifts, they are H and W.
   torch::Tensor maps(const torch::Tensor& images) const;
 
   /// As maps(), of uint8 [N, H, W, 3]: equal to maps() of the same divided by 255. The fastest way
@@ -87,10 +96,13 @@ class Detector {
   Detection finish(const torch::Tensor& map, std::array<int64_t, 2> size_hw) const;
 
  private:
+  DetectorMaps maps_of_one_shift(const torch::Tensor& images) const;
+
   ModelBundle bundle_;
   std::unique_ptr<Engine> engine_;
   /// The same engine, if it is this one.
   const CudaEngine* cuda_ = nullptr;
+  std::vector<Shift> shifts_;
 };
 
 }  // namespace efficientad

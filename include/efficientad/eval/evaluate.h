@@ -52,6 +52,10 @@ struct Evaluation {
   /// "1.0"; and "mean" over the kinds.
   std::map<std::string, std::map<std::string, std::optional<double>>> au_spro;
   std::optional<double> aupimo;
+  /// The curves of AU-PRO, and of AU-sPRO by kind of anomaly, to draw; see
+  /// PixelMetrics::overlap_curve.
+  std::vector<CurvePoint> pro_curve;
+  std::map<std::string, std::vector<CurvePoint>> spro_curves;
   /// Why there are no pixel metrics; empty where there are.
   std::string no_pixel_metrics;
 };

@@ -16,7 +16,11 @@ class Backbone {
  public:
   virtual ~Backbone() = default;
 
+  /// Moves the weights, which are on the CPU at first.
+  virtual void to(torch::Device device) = 0;
+
   /// Feature maps at the taps: images float32 [N, 3, S, S] in 0..1 to one [N, C, h, w] a tap.
+  /// The images are where the weights are.
   virtual std::vector<torch::Tensor> features(const torch::Tensor& images) = 0;
 
   /// A PDN's unpadded output j of the same picture at half the size belongs to cell

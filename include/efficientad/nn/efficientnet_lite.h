@@ -20,6 +20,9 @@ class EfficientNetLite {
   /// is missing or misshapen.
   EfficientNetLite(const TensorFile& file, const std::filesystem::path& path);
 
+  /// Moves the weights, which are on the CPU at first.
+  void to(torch::Device device);
+
   /// Outputs of the given blocks (ascending): float32 [N, 3, H, W] in 0..1 to [N, C, h, w] each.
   std::vector<torch::Tensor> features(const torch::Tensor& images,
                                       const std::vector<int64_t>& blocks) const;
