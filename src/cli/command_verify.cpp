@@ -86,8 +86,7 @@ int verify(const Arguments& arguments) {
   const Detector reference(load_bundle(options.model), torch::kCPU, "reference", "fp32",
                            options.shift_average);
   const std::string precision = resolve_engine_precision(options.precision, engine);
-  const Detector fast(load_bundle(options.model), device, engine, precision,
-                      options.shift_average);
+  const Detector fast(load_bundle(options.model), device, engine, precision, options.shift_average);
   const auto input_hw = fast.input_hw();
 
   Comparison maps;

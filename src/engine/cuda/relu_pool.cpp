@@ -1,6 +1,6 @@
-#include <torch/types.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAStream.h>
+#include <torch/types.h>
 
 #include "efficientad/core/cuda_part.h"
 #include "engine/cuda/views.h"
