@@ -226,6 +226,9 @@ int bench(const Arguments& arguments) {
   const std::string engine = resolve_engine(options.engine, device);
   require_usage(!options.layers || engine != "reference",
                 "--layers: engine {} has no layers to time; use --engine cpu or cuda", engine);
+  for (const int64_t size : options.batches) {
+    require_usage(size >= 1, "batches: {} is no batch size", size);
+  }
   require(options.image.empty() || fs::exists(options.image), "{}: no such file", options.image);
   std::optional<std::array<int64_t, 2>> size_hw;
   if (!options.size.empty()) size_hw = parse_size(options.size);
@@ -270,7 +273,6 @@ int bench(const Arguments& arguments) {
   nlohmann::ordered_json throughput = nlohmann::ordered_json::array();
   if (options.throughput) {
     for (const int64_t size : options.batches) {
-      require_usage(size >= 1, "batches: {} is no batch size", size);
       throughput.push_back(
           {{"batch", size},
            {"images_per_second", images_per_second(detector, input_u8, size, options.callers)}});

@@ -215,8 +215,6 @@ int infer(const Arguments& arguments) {
 
   InputImages inputs = find_images(options.paths, output);
   const std::vector<std::string> names = result_names(inputs.images);
-  load_bundle(options.model);  // A bad file is found before anything is written.
-  make_result_folder(output);
   set_threads(options.threads);
   const std::vector<torch::Device> devices = select_devices(options.device);
   const std::string engine = resolve_engine(options.engine, devices.front());
@@ -228,6 +226,7 @@ int infer(const Arguments& arguments) {
     detectors.push_back(std::make_unique<Detector>(load_bundle(options.model), device, engine,
                                                    precision, options.shift_average));
   }
+  make_result_folder(output);
   const double threshold = detectors.front()->bundle().threshold;
   const auto input_hw = detectors.front()->input_hw();
   for (const auto& failure : inputs.failures) spdlog::error("{}: {}", failure.path, failure.reason);
