@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "cli/engine_options.h"
 #include "efficientad/core/options.h"
@@ -19,7 +18,7 @@ struct BenchOptions : EngineOptions {
   int64_t runs = 50;
   bool layers = false;
   bool throughput = false;
-  std::vector<int64_t> batches = {1, 8, 16, 32, 64, 128};
+  std::string batches = "1,8,16,32,64,128";
   int64_t callers = 2;
 
   template <class Visitor>
@@ -45,7 +44,8 @@ struct BenchOptions : EngineOptions {
     visitor("throughput", throughput,
             OptionInfo{.help = "also images a second, from memory to maps in memory, at several "
                                "batch sizes, with several callers side by side"});
-    visitor("batches", batches, OptionInfo{.help = "batch sizes for throughput"});
+    visitor("batches", batches,
+            OptionInfo{.help = "batch sizes for throughput, separated by commas"});
     visitor("callers", callers,
             OptionInfo{.help = "threads that ask for maps at once, for throughput: while one's "
                                "images are copied, another's are computed",

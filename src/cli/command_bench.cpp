@@ -13,6 +13,7 @@
 #include <future>
 #include <numeric>
 #include <optional>
+#include <sstream>
 #include <thread>
 #include <vector>
 
@@ -96,6 +97,22 @@ std::array<int64_t, 2> parse_size(const std::string& text) {
                   kLargest);
   }
   return {width_height[1], width_height[0]};
+}
+
+/// Of "1,8,16". Throws UsageError.
+std::vector<int64_t> parse_batches(const std::string& text) {
+  constexpr int64_t kLargest = 1024;
+  std::vector<int64_t> batches;
+  std::istringstream parts(text);
+  for (std::string part; std::getline(parts, part, ',');) {
+    int64_t size = 0;
+    const char* end = part.data() + part.size();
+    const auto [parsed, error] = std::from_chars(part.data(), end, size);
+    require_usage(error == std::errc() && parsed == end && size >= 1 && size <= kLargest,
+                  "--batches: \"{}\" is no batch size from 1 to {}", part, kLargest);
+    batches.push_back(size);
+  }
+  return batches;
 }
 
 /// Memory of this process that is resident now.
@@ -226,9 +243,7 @@ int bench(const Arguments& arguments) {
   const std::string engine = resolve_engine(options.engine, device);
   require_usage(!options.layers || engine != "reference",
                 "--layers: engine {} has no layers to time; use --engine cpu or cuda", engine);
-  for (const int64_t size : options.batches) {
-    require_usage(size >= 1, "batches: {} is no batch size", size);
-  }
+  const std::vector<int64_t> batches = parse_batches(options.batches);
   require(options.image.empty() || fs::exists(options.image), "{}: no such file", options.image);
   std::optional<std::array<int64_t, 2>> size_hw;
   if (!options.size.empty()) size_hw = parse_size(options.size);
@@ -272,7 +287,7 @@ int bench(const Arguments& arguments) {
   }
   nlohmann::ordered_json throughput = nlohmann::ordered_json::array();
   if (options.throughput) {
-    for (const int64_t size : options.batches) {
+    for (const int64_t size : batches) {
       throughput.push_back(
           {{"batch", size},
            {"images_per_second", images_per_second(detector, input_u8, size, options.callers)}});

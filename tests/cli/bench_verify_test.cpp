@@ -56,6 +56,20 @@ TEST_F(BenchVerify, BenchPrintsOneObject) {
   }
 }
 
+TEST_F(BenchVerify, BenchCountsImagesASecond) {
+  const auto result = run("bench", "--runs 1 --warmup 1 --throughput --batches 1,3 --json");
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto rows = nlohmann::json::parse(result.out).at("throughput");
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[1].at("batch"), 3);
+  EXPECT_GT(rows[1].at("images_per_second").get<double>(), 0);
+  for (const char* bad : {"0", "1,x", "2000"}) {
+    const auto refused = run("bench", std::string("--runs 1 --throughput --batches ") + bad);
+    EXPECT_EQ(refused.status, 2);
+    EXPECT_NE(refused.err.find("is no batch size"), std::string::npos) << refused.err;
+  }
+}
+
 TEST_F(BenchVerify, BenchTimesLayersAndOtherSizes) {
   auto result = run("bench", "--runs 2 --warmup 1 --size 72 --layers");
   ASSERT_EQ(result.status, 0) << result.err;
