@@ -61,23 +61,23 @@ def load_torch_model(where: str) -> types.ModuleType:
             return load_torch_model(str(wheels[-1]))
         name = str(path / TORCH_MODEL)
         source = Path(name).read_text()
-    stubs = {"anomalib": types.ModuleType("anomalib"),
+    stand_ins = {"anomalib": types.ModuleType("anomalib"),
              "anomalib.data": types.ModuleType("anomalib.data")}
-    stubs["anomalib"].__path__ = []
-    stubs["anomalib.data"].InferenceBatch = InferenceBatch
+    stand_ins["anomalib"].__path__ = []
+    stand_ins["anomalib.data"].InferenceBatch = InferenceBatch
     module = types.ModuleType("anomalib_torch_model")
     module.__file__ = name
-    before = {stub: sys.modules.get(stub) for stub in stubs}
-    sys.modules.update(stubs)
+    before = {name_of_one: sys.modules.get(name_of_one) for name_of_one in stand_ins}
+    sys.modules.update(stand_ins)
     sys.modules[module.__name__] = module
     try:
         exec(compile(source, name, "exec"), module.__dict__)
     finally:
-        for stub, old in before.items():
+        for name_of_one, old in before.items():
             if old is None:
-                del sys.modules[stub]
+                del sys.modules[name_of_one]
             else:
-                sys.modules[stub] = old
+                sys.modules[name_of_one] = old
     return module
 
 
