@@ -62,7 +62,7 @@ std::unique_ptr<Engine> make_engine(const ModelBundle& bundle, const std::string
                                                        .scale_st = map_scale(q.q_a_st, q.q_b_st),
                                                        .q_a_ae = q.q_a_ae,
                                                        .scale_ae = map_scale(q.q_a_ae, q.q_b_ae)},
-                                        device, type);
+                                        device, type, bundle.equalize_exposure);
   }
   return std::make_unique<ReferenceEngine>(networks_of(bundle), device);
 }
@@ -116,7 +116,7 @@ torch::Tensor Detector::maps_of_bytes(const torch::Tensor& images_u8) const {
   TORCH_CHECK(
       images_u8.dim() == 4 && images_u8.size(3) == 3 && images_u8.scalar_type() == torch::kUInt8,
       "expected uint8 [N, H, W, 3], was given ", images_u8.scalar_type(), " ", images_u8.sizes());
-  if (cuda_ != nullptr && !bundle_.equalize_exposure) {
+  if (cuda_ != nullptr) {
     if (shifts_.size() == 1) return cuda_->combined_maps(images_u8);
     return mean_over_shifts(images_u8, /*dim_h=*/1, shifts_, [&](const torch::Tensor& shifted) {
       return cuda_->combined_maps(shifted);

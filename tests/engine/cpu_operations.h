@@ -12,10 +12,10 @@ class PlainOperations : public cuda::Operations {
  public:
   void copy(torch::Tensor to, const torch::Tensor& from) const override { to.copy_(from); }
 
-  void normalize(const torch::Tensor& images_u8, torch::Tensor to) const override {
+  void normalize(const torch::Tensor& images_u8, bool equalize, torch::Tensor to) const override {
     to.zero_();
     to.narrow(1, 0, 3).copy_(
-        imagenet_normalize(images_u8.permute({0, 3, 1, 2}).to(torch::kFloat32) / 255.0));
+        network_input(images_u8.permute({0, 3, 1, 2}).to(torch::kFloat32) / 255.0, equalize));
   }
 
   torch::Tensor convolution(const torch::Tensor& x, const torch::Tensor& weight, int64_t stride,

@@ -60,12 +60,16 @@ class CudaOperations : public testing::Test {
 
 TEST_F(CudaOperations, Normalize) {
   const torch::Tensor images = torch::randint(0, 256, {3, 65, 70, 3}, torch::kUInt8).cuda();
+  // So dark that the factor would be above its limit.
+  images[1].floor_divide_(8);
   for (const auto& [type, tolerance] : kTypes) {
-    const torch::Tensor actual = empty_like(random({1, 4, 1, 1}, type), {3, 4, 65, 70});
-    const torch::Tensor expected = torch::empty_like(actual);
-    run([&] { session->normalize(images, actual); });
-    plain.normalize(images, expected);
-    expect_close(actual, expected, tolerance);
+    for (const bool equalize : {false, true}) {
+      const torch::Tensor actual = empty_like(random({1, 4, 1, 1}, type), {3, 4, 65, 70});
+      const torch::Tensor expected = torch::empty_like(actual);
+      run([&] { session->normalize(images, equalize, actual); });
+      plain.normalize(images, equalize, expected);
+      expect_close(actual, expected, tolerance);
+    }
   }
 }
 
@@ -283,6 +287,25 @@ TEST(CudaEngineOnAGpu, IsTheReference) {
         EXPECT_LT(largest_difference(one, all.narrow(0, i, 1)), tolerance) << i;
       }
     }
+  }
+}
+
+TEST(CudaEngineOnAGpu, EqualizesExposureOfBytes) {
+  SKIP_WITHOUT_GPU();
+  const DetectorNetworks networks = random_networks("small", true);
+  const torch::Tensor images_u8 = torch::randint(0, 256, {3, 128, 128, 3}, torch::kUInt8);
+  images_u8[1].floor_divide_(4);
+  const torch::Tensor images = images_u8.permute({0, 3, 1, 2}).to(torch::kFloat32).div(255);
+  const RawMaps expected =
+      ReferenceEngine(networks, torch::kCPU).maps(network_input(images.contiguous(), true));
+  const CudaEngine engine(networks, {128, 128},
+                          {.q_a_st = 0, .scale_st = 1, .q_a_ae = 0, .scale_ae = 1},
+                          select_device("auto"), "fp32", /*equalize_exposure=*/true);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_LT(
+        largest_difference(engine.combined_maps(images_u8), 0.5 * expected.st + 0.5 * expected.ae),
+        1e-4)
+        << i;
   }
 }
 

@@ -34,7 +34,7 @@ void expect_equal_networks(const DetectorNetworks& networks, int64_t height, int
   cuda::Workspace workspace(folded, 2, {height, width}, torch::kCPU, torch::kFloat32);
   PlainOperations operations;
   operations.first_layer_is_one = first_layer_is_one;
-  operations.normalize(images_u8, workspace.image);
+  operations.normalize(images_u8, /*equalize=*/false, workspace.image);
   cuda::run_networks(folded, operations, kNormalization, workspace);
   expect_near(workspace.st, expected.st, kRtol, kAtol);
   expect_near(workspace.ae, expected.ae, kRtol, kAtol);

@@ -33,10 +33,11 @@ std::string cuda_engine_problem(torch::Device device);
 class CudaEngine : public Engine {
  public:
   /// For images of `image_hw`, at least 64 px a side. `precision` is fp16, bf16 or fp32 (without
-  /// TF32). Throws Error if the networks cannot take images of this size, or if there is no CUDA
-  /// part.
+  /// TF32). With `equalize_exposure`, combined_maps() begins with that. Throws Error if the
+  /// networks cannot take images of this size, or if there is no CUDA part.
   CudaEngine(const DetectorNetworks& networks, std::array<int64_t, 2> image_hw,
-             const MapCombination& combination, torch::Device device, const std::string& precision);
+             const MapCombination& combination, torch::Device device, const std::string& precision,
+             bool equalize_exposure = false);
   ~CudaEngine() override;
 
   /// The maps are on the CPU.

@@ -9,4 +9,7 @@ namespace efficientad {
 /// stays so. (Not in the paper.) float32 [..., 3, H, W] in 0..1 to the same.
 torch::Tensor equalize_exposure(const torch::Tensor& images);
 
+/// What equalize_exposure() multiplies by, of images with these means (0..1).
+torch::Tensor exposure_factor(const torch::Tensor& mean);
+
 }  // namespace efficientad

@@ -45,8 +45,10 @@ std::string cuda_engine_problem(torch::Device device) {
 class CudaEngine::Impl {
  public:
   Impl(const DetectorNetworks& networks, std::array<int64_t, 2> image_hw,
-       const MapCombination& combination, torch::Device device, const std::string& precision)
+       const MapCombination& combination, torch::Device device, const std::string& precision,
+       bool equalize_exposure)
       : image_hw_(image_hw),
+        equalize_exposure_(equalize_exposure),
         device_(device),
         type_(type_of(precision)),
         networks_(cuda::FoldedNetworks(networks).to(device, type_)),
@@ -143,7 +145,7 @@ class CudaEngine::Impl {
       work = [this, &engine, of_bytes] {
         session->copy(images, host_images);
         if (of_bytes) {
-          session->normalize(images, workspace->image);
+          session->normalize(images, engine.equalize_exposure_, workspace->image);
         } else {
           workspace->image.narrow(1, 0, 3).copy_(images);
         }
@@ -238,6 +240,7 @@ class CudaEngine::Impl {
   }
 
   std::array<int64_t, 2> image_hw_;
+  bool equalize_exposure_;
   torch::Device device_;
   torch::ScalarType type_;
   cuda::FoldedNetworks networks_;
@@ -253,7 +256,7 @@ class CudaEngine::Impl {
 
 CudaEngine::CudaEngine(const DetectorNetworks& networks, std::array<int64_t, 2> image_hw,
                        const MapCombination& combination, torch::Device device,
-                       const std::string& precision) {
+                       const std::string& precision, bool equalize_exposure) {
   pdn_output_side(image_hw[0], networks.teacher->options().padding);
   pdn_output_side(image_hw[1], networks.teacher->options().padding);
   require(networks.autoencoder_input == "fixed" ||
@@ -261,7 +264,8 @@ CudaEngine::CudaEngine(const DetectorNetworks& networks, std::array<int64_t, 2> 
           "the autoencoder needs images of at least {0}x{0} px, but they are {1}x{2}; use "
           "autoencoder_input \"fixed\"",
           kAutoencoderSide, image_hw[0], image_hw[1]);
-  impl_ = std::make_unique<Impl>(networks, image_hw, combination, device, precision);
+  impl_ =
+      std::make_unique<Impl>(networks, image_hw, combination, device, precision, equalize_exposure);
 }
 
 CudaEngine::~CudaEngine() = default;

@@ -71,16 +71,18 @@ cudaError_t for_element(Element type, Function function) {
 // --- element-wise kernels ------------------------------------------------------------------------
 
 template <class T>
-__global__ void normalize_kernel(const uint8_t* __restrict__ images, T* __restrict__ to,
-                                 int64_t pixels) {
+__global__ void normalize_kernel(const uint8_t* __restrict__ images,
+                                 const float* __restrict__ factors, int64_t image_pixels,
+                                 T* __restrict__ to, int64_t pixels) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= pixels) return;
   constexpr float kMean[3] = {0.485f, 0.456f, 0.406f};
   constexpr float kStd[3] = {0.229f, 0.224f, 0.225f};
+  const float factor = factors == nullptr ? 1.0f : factors[i / image_pixels];
 #pragma unroll
   for (int c = 0; c < 3; ++c) {
-    to[4 * i + c] =
-        from_float<T>((static_cast<float>(images[3 * i + c]) / 255.0f - kMean[c]) / kStd[c]);
+    const float value = fminf(static_cast<float>(images[3 * i + c]) / 255.0f * factor, 1.0f);
+    to[4 * i + c] = from_float<T>((value - kMean[c]) / kStd[c]);
   }
   to[4 * i + 3] = from_float<T>(0.0f);
 }
@@ -500,12 +502,13 @@ int multiprocessors() {
 
 }  // namespace
 
-cudaError_t normalize(Element type, const uint8_t* images, View to, cudaStream_t stream) {
+cudaError_t normalize(Element type, const uint8_t* images, const float* factors, View to,
+                      cudaStream_t stream) {
   const int64_t pixels = to.count * to.height * to.width;
   return for_element(type, [&](auto zero) {
     using T = decltype(zero);
-    normalize_kernel<T>
-        <<<blocks_for(pixels), kThreads, 0, stream>>>(images, static_cast<T*>(to.data), pixels);
+    normalize_kernel<T><<<blocks_for(pixels), kThreads, 0, stream>>>(
+        images, factors, to.height * to.width, static_cast<T*>(to.data), pixels);
   });
 }
 

@@ -21,8 +21,10 @@ struct View {
 // Each of these queues one kernel on the stream and returns the launch's error.
 
 /// uint8 RGB [count, height, width, 3] to (x / 255 - mean) / std with ImageNet's numbers, and a
-/// fourth channel of zeros.
-cudaError_t normalize(Element type, const uint8_t* images, View to, cudaStream_t stream);
+/// fourth channel of zeros. With `factors` [count], x / 255 is first multiplied by its image's and
+/// cut at 1.
+cudaError_t normalize(Element type, const uint8_t* images, const float* factors, View to,
+                      cudaStream_t stream);
 
 /// In place, relu(x + bias).
 cudaError_t bias_relu(Element type, View x, const float* bias, cudaStream_t stream);

@@ -28,8 +28,9 @@ class Operations {
   /// Bytes from one memory to another, of which one is page-locked if it is the host's.
   virtual void copy(torch::Tensor to, const torch::Tensor& from) const = 0;
 
-  /// uint8 [N, H, W, 3] to ImageNet-normalised [N, 4, H, W], whose last channel is 0.
-  virtual void normalize(const torch::Tensor& images_u8, torch::Tensor to) const = 0;
+  /// uint8 [N, H, W, 3] to ImageNet-normalised [N, 4, H, W], whose last channel is 0; if
+  /// `equalize`, after equalize_exposure().
+  virtual void normalize(const torch::Tensor& images_u8, bool equalize, torch::Tensor to) const = 0;
 
   /// Without a bias: x [N, C, H, W], weight [K, C, h, w].
   virtual torch::Tensor convolution(const torch::Tensor& x, const torch::Tensor& weight,

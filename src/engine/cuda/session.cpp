@@ -12,6 +12,7 @@
 
 #include "efficientad/core/cuda_part.h"
 #include "efficientad/core/log.h"
+#include "efficientad/nn/exposure.h"
 #include "engine/cuda/branches.h"
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/operations.h"
@@ -111,12 +112,19 @@ class CudaSession : public Session {
                                    c10::cuda::getCurrentCUDAStream(device_)));
   }
 
-  void normalize(const torch::Tensor& images_u8, torch::Tensor to) const override {
+  void normalize(const torch::Tensor& images_u8, bool equalize, torch::Tensor to) const override {
     const Span::Timer timer = timed("normalize");
     TORCH_CHECK(images_u8.is_contiguous() && images_u8.scalar_type() == torch::kUInt8 &&
                     images_u8.numel() / 3 == to.numel() / 4,
                 "images ", images_u8.sizes(), " for ", to.sizes());
-    check(cuda::normalize(element_of(to), images_u8.data_ptr<uint8_t>(), view_of(to), stream()));
+    torch::Tensor factors;
+    if (equalize) {
+      const torch::Tensor sums = images_u8.sum({1, 2, 3}, /*keepdim=*/false, torch::kInt64);
+      const double scale = 1.0 / (255.0 * static_cast<double>(images_u8[0].numel()));
+      factors = exposure_factor(sums.to(torch::kFloat32) * scale);
+    }
+    check(cuda::normalize(element_of(to), images_u8.data_ptr<uint8_t>(),
+                          equalize ? factors.data_ptr<float>() : nullptr, view_of(to), stream()));
   }
 
   torch::Tensor convolution(const torch::Tensor& x, const torch::Tensor& weight, int64_t stride,
@@ -291,6 +299,6 @@ class CudaSession : public Session {
 
 }  // namespace efficientad::cuda
 
-extern "C" efficientad::cuda::Session* efficientad_make_session_1(int device) {
+extern "C" efficientad::cuda::Session* efficientad_make_session_2(int device) {
   return new efficientad::cuda::CudaSession(static_cast<c10::DeviceIndex>(device));
 }
