@@ -69,7 +69,8 @@ void finish(const CommonFlags& common) { start_logging(common.log_level); }
 }  // namespace cli::internal
 
 void cli::make_result_folder(const std::filesystem::path& folder) {
-  require_usage(!std::filesystem::exists(folder / "train_log.csv"),
+  std::error_code ignored;
+  require_usage(!std::filesystem::exists(folder / "train_log.csv", ignored),
                 "{}: is the folder of a training; choose another output folder, such as {}",
                 folder.string(), (folder / "report").string());
   make_folder(folder);

@@ -99,7 +99,7 @@ int dataset(const Arguments& arguments) {
   if (common.json) {
     fmt::print("{}\n", dump_json(json));
   } else {
-    for (const auto& problem : problems) fmt::print("problem: {}\n", problem);
+    for (const auto& problem : problems) fmt::print("problem: {}\n", printable(problem));
     fmt::print("{}\n",
                problems.empty() ? "no problems" : fmt::format("{} problems", problems.size()));
   }

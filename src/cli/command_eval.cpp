@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -31,6 +32,31 @@ struct Places {
   fs::path maps;
 };
 
+/// Whether a report is of these options, but for what cannot change it.
+bool is_of(const Json& report, const EvalOptions& options) {
+  if (!report.is_object() || !report.contains("options") || !report.contains("image_auroc")) {
+    return false;
+  }
+  Json before = report.at("options");
+  Json now = options_to_json(options);
+  for (const char* name : {"output", "device", "threads", "batch_size", "shard"}) {
+    before.erase(name);
+    now.erase(name);
+  }
+  return before == now;
+}
+
+/// The report in `file`, if there is one that can be read.
+std::optional<Json> report_in(const fs::path& file) {
+  if (!fs::exists(file)) return std::nullopt;
+  try {
+    return parse_json<Json>(read_file(file), file.string());
+  } catch (const Error& error) {
+    spdlog::warn("{}", error.what());
+    return std::nullopt;
+  }
+}
+
 /// Evaluates one category and writes its report, which is given back.
 Json evaluate_one(const EvalOptions& options, const Places& places, torch::Device device) {
   const Dataset dataset =
@@ -48,12 +74,21 @@ Json evaluate_one(const EvalOptions& options, const Places& places, torch::Devic
     spdlog::info("evaluate the maps in {} on {} test images of {}", options.maps,
                  dataset.test.size(), dataset.category);
   }
+  require_apart(dataset, places.report);
   make_result_folder(places.report);
+  const FolderLock lock(places.report, "another program is writing to it");
   Progress progress("eval", static_cast<int64_t>(dataset.test.size()), "image");
   const EvaluateSettings settings = {
       .output = places.maps,
       .batch_size = options.batch_size,
-      .progress = [&](int64_t done, int64_t) { progress.update(done); }};
+      .progress = [&](int64_t done, int64_t) { progress.update(done); },
+      .before_replacing =
+          [&] {
+            // An earlier one's; the maps are no longer its own.
+            for (const char* name : {"report.json", "report.html", "scores.csv"}) {
+              fs::remove(places.report / name);
+            }
+          }};
   const Evaluation evaluation = detector ? evaluate(*detector, dataset, settings)
                                          : evaluate_maps(options.maps, dataset, settings);
   progress.finish();
@@ -92,30 +127,34 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
   Json reports = Json::object();
   std::map<std::string, fs::path> pages;
   std::vector<std::string> failed;
-  const auto categories =
-      shard_of(list_categories(options.dataset, options.data, options.folder()), options.shard);
+  const auto all = list_categories(options.dataset, options.data, options.folder());
+  const auto categories = shard_of(all, options.shard);
+  const auto places_of = [&](const std::string& category) {
+    return Places{.report = fs::path(options.output) / category, .maps = options.output};
+  };
+  const auto note_page = [&](const std::string& category) {
+    const fs::path page = places_of(category).report / "report.html";
+    if (fs::exists(page)) pages[category] = page.lexically_relative(options.output);
+  };
   for (const auto& category : categories) {
     EvalOptions one = options;
     one.category = category;
     if (options.maps.empty()) {
       one.model = (fs::path(options.model) / category / "model.safetensors").string();
     }
-    const Places places = {.report = fs::path(options.output) / category, .maps = options.output};
-    const auto note_page = [&] {
-      const fs::path page = places.report / "report.html";
-      if (fs::exists(page)) pages[category] = page.lexically_relative(options.output);
-    };
+    const Places places = places_of(category);
     try {
-      const fs::path done = places.report / "report.json";
-      if (options.maps.empty() && fs::exists(done) && fs::exists(one.model) &&
-          fs::last_write_time(done) >= fs::last_write_time(one.model)) {
+      const fs::path file = places.report / "report.json";
+      const std::optional<Json> done = report_in(file);
+      if (options.maps.empty() && done && is_of(*done, one) && fs::exists(one.model) &&
+          fs::last_write_time(file) >= fs::last_write_time(one.model)) {
         spdlog::info("{}: is evaluated already", category);
-        reports[category] = parse_json<Json>(read_file(done), done.string());
-        note_page();
+        reports[category] = *done;
+        note_page(category);
         continue;
       }
       reports[category] = evaluate_one(one, places, device);
-      note_page();
+      note_page(category);
       if (!json) print_places(reports[category], one, places);
     } catch (const Interrupted&) {
       throw;
@@ -123,6 +162,15 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
       spdlog::error("{}: {}", category, message_of(error));
       failed.push_back(category);
     }
+  }
+  const size_t tried = reports.size() + failed.size();
+  // Those of the other shards that are there.
+  for (const auto& category : all) {
+    if (std::find(categories.begin(), categories.end(), category) != categories.end()) continue;
+    const auto other = report_in(places_of(category).report / "report.json");
+    if (!other || !other->is_object() || !other->contains("image_auroc")) continue;
+    reports[category] = *other;
+    note_page(category);
   }
   const std::string table = reports_table(reports);
   if (!reports.empty()) {
@@ -134,8 +182,7 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
   } else {
     fmt::print("\n{}", table);
   }
-  require(failed.empty(), "{} of {} categories failed: {}", failed.size(),
-          failed.size() + reports.size(), join(failed));
+  require(failed.empty(), "{} of {} categories failed: {}", failed.size(), tried, join(failed));
   return 0;
 }
 

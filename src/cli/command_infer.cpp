@@ -122,7 +122,7 @@ Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const s
       write_image(output / "heatmaps" / (name + ".png"),
                   draw_heatmap(loaded.image_u8, detection, detector.bundle().threshold, name));
     }
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     outcome.failure = Failure{path, message_of(error)};
   }
   return outcome;
@@ -173,14 +173,14 @@ void print_results(const InferOptions& options, const std::vector<Scored>& resul
   constexpr size_t kRows = 40;
   size_t width = 4;
   for (size_t i = 0; i < std::min(results.size(), kRows); ++i) {
-    width = std::max(width, results[i].path.size());
+    width = std::max(width, printable(results[i].path).size());
   }
   if (!results.empty()) {
     fmt::print("{:{}}  {:>10}  {:9}  {:>10}\n", "path", width, "score", "decision", "latency ms");
   }
   for (size_t i = 0; i < std::min(results.size(), kRows); ++i) {
     const auto& result = results[i];
-    fmt::print("{:{}}  {:>10.4f}  {:9}  {:>10.1f}\n", result.path, width, result.score,
+    fmt::print("{:{}}  {:>10.4f}  {:9}  {:>10.1f}\n", printable(result.path), width, result.score,
                decision_name(result.anomalous), result.latency_ms);
   }
   if (results.size() > kRows) fmt::print("… {} more in scores.csv\n", results.size() - kRows);
@@ -227,6 +227,7 @@ int infer(const Arguments& arguments) {
                                                    precision, options.shift_average));
   }
   make_result_folder(output);
+  const FolderLock lock(output, "another program is writing to it");
   const double threshold = detectors.front()->bundle().threshold;
   const auto input_hw = detectors.front()->input_hw();
   for (const auto& failure : inputs.failures) spdlog::error("{}: {}", failure.path, failure.reason);

@@ -46,6 +46,13 @@ std::vector<std::string> parts_of(const std::string& text, char separator) {
   return parts;
 }
 
+/// Twice the same run would count twice.
+template <class T>
+bool all_differ(std::vector<T> values) {
+  std::sort(values.begin(), values.end());
+  return std::adjacent_find(values.begin(), values.end()) == values.end();
+}
+
 /// "1,4,all" as numbers of images; 0: all.
 std::vector<int64_t> parse_shots(const std::string& text) {
   std::vector<int64_t> shots;
@@ -60,27 +67,41 @@ std::vector<int64_t> parse_shots(const std::string& text) {
     shots.push_back(value);
   }
   require_usage(!shots.empty(), "shots is empty");
+  require_usage(all_differ(shots), "shots is \"{}\", which names a number twice", text);
   return shots;
 }
 
 /// Every combination of the values of all settings.
 std::vector<std::vector<Setting>> combinations_of(const std::vector<std::string>& sets) {
+  // Those that sweep has options of its own for, or a run's own.
+  static const std::vector<std::string> kOwn = {"dataset", "data",   "category", "normal_dir",
+                                                "teacher", "shots",  "seed",     "device",
+                                                "threads", "output", "resume",   "overwrite"};
   std::vector<std::vector<Setting>> all = {{}};
+  std::vector<std::string> options;
   for (const auto& set : sets) {
     const size_t equals = set.find('=');
     require_usage(equals != std::string::npos && equals > 0 && equals + 1 < set.size(),
                   "set is \"{}\", but must be a training option and values, as in "
                   "learning_rate=1e-4,4e-4",
                   set);
+    options.push_back(set.substr(0, equals));
+    require_usage(std::find(kOwn.begin(), kOwn.end(), options.back()) == kOwn.end(),
+                  "set is \"{}\", but {} is not for it: the sweep chooses it, or has an option of "
+                  "its own",
+                  set, options.back());
+    const auto values = parts_of(set.substr(equals + 1), ',');
+    require_usage(all_differ(values), "set is \"{}\", which names a value twice", set);
     std::vector<std::vector<Setting>> longer;
     for (const auto& before : all) {
-      for (const auto& value : parts_of(set.substr(equals + 1), ',')) {
+      for (const auto& value : values) {
         longer.push_back(before);
-        longer.back().emplace_back(set.substr(0, equals), value);
+        longer.back().emplace_back(options.back(), value);
       }
     }
     all = std::move(longer);
   }
+  require_usage(all_differ(options), "set is given twice for one option");
   return all;
 }
 
@@ -94,10 +115,10 @@ std::string name_of(const std::vector<Setting>& settings) {
 
 /// One run of the sweep.
 struct Cell {
-  std::string category;
-  std::vector<Setting> settings;
-  int64_t shots;
-  int64_t seed;
+  std::string category = {};
+  std::vector<Setting> settings = {};
+  int64_t shots = 0;
+  int64_t seed = 0;
 
   std::string shots_name() const { return shots == 0 ? "all" : std::to_string(shots); }
   /// Its columns of kKeys.
@@ -106,7 +127,14 @@ struct Cell {
   }
   fs::path folder(const fs::path& output) const {
     std::string name = name_of(settings);
-    std::replace(name.begin(), name.end(), '/', '_');
+    constexpr size_t kLongest = 100;
+    if (name.find('/') != std::string::npos || name.size() > kLongest) {
+      // No folder's name; what is left of it, and what tells it from others.
+      const std::string hash = hex64(hash64(name.data(), name.size()));
+      name = name.substr(0, kLongest);
+      std::replace(name.begin(), name.end(), '/', '_');
+      name += " " + hash;
+    }
     return output / "runs" / (category.empty() ? "data" : category) /
            (name.empty() ? "default" : name) / ("shots_" + shots_name()) /
            ("seed_" + std::to_string(seed));
@@ -129,7 +157,7 @@ TrainOptions training_of(const SweepOptions& sweep, const Cell& cell) {
   options.data = sweep.data;
   options.category = cell.category;
   options.normal_dir = sweep.normal_dir;
-  options.teacher = sweep.teacher;
+  if (!sweep.teacher.empty()) options.teacher = sweep.teacher;
   options.shots = cell.shots;
   options.seed = cell.seed;
   options.device = sweep.device;
@@ -139,10 +167,16 @@ TrainOptions training_of(const SweepOptions& sweep, const Cell& cell) {
   return options;
 }
 
-/// What all runs have in common must be as it was when the first rows were made.
-void check_same_training(const SweepOptions& sweep, Cell cell) {
+/// What all runs have in common, of training and evaluation, must be as it was when the first rows
+/// were made.
+void check_same_runs(const SweepOptions& sweep, Cell cell) {
   cell.settings.clear();
   nlohmann::ordered_json now = options_to_json(training_of(sweep, cell));
+  const nlohmann::ordered_json evaluation = options_to_json(sweep);
+  for (const char* name :
+       {"abnormal_dir", "normal_test_dir", "mask_dir", "engine", "precision", "shift_average"}) {
+    now[fmt::format("evaluation.{}", name)] = evaluation.at(name);
+  }
   for (const char* name :
        {"output", "category", "shots", "seed", "device", "threads", "resume", "overwrite"}) {
     now.erase(name);
@@ -295,7 +329,7 @@ std::string escaped(const std::string& text) {
 }
 
 /// The curve of image AUROC over shots, with a bar of one deviation: an SVG picture.
-std::string curve_svg(const std::vector<Line>& lines) {
+std::string curve_svg(const std::vector<Line>& lines, const std::vector<std::string>& shots_names) {
   constexpr double kWidth = 820;
   constexpr double kHeight = 400;
   constexpr double kLeft = 60;
@@ -305,17 +339,17 @@ std::string curve_svg(const std::vector<Line>& lines) {
   static const std::vector<std::string> kColours = {"#1b6ca8", "#d1495b", "#3d8b5f",
                                                     "#b8860b", "#6a4c93", "#444444"};
   double low = 1;
-  size_t most = 1;
   for (const auto& line : lines) {
-    most = std::max(most, line.points.size());
     for (const auto& [shots, spread] : line.points) {
       low = std::min(low, spread.mean - spread.deviation);
     }
   }
   low = std::max(0.0, std::floor(low * 20) / 20);
   if (low >= 1) low = 0.95;
-  const auto x = [&](size_t i) {
-    return kLeft + kPlotWidth * (static_cast<double>(i) + 0.5) / static_cast<double>(most);
+  const auto x = [&](const std::string& shots) {
+    const auto place = std::find(shots_names.begin(), shots_names.end(), shots);
+    return kLeft + kPlotWidth * (static_cast<double>(place - shots_names.begin()) + 0.5) /
+                       static_cast<double>(shots_names.size());
   };
   const auto y = [&](double value) {
     return kTop + kPlotHeight * (1 - (std::clamp(value, low, 1.0) - low) / (1 - low));
@@ -332,22 +366,20 @@ std::string curve_svg(const std::vector<Line>& lines) {
         "<text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5:.3g}</text>\n",
         kLeft, kLeft + kPlotWidth, y(value), kLeft - 8, y(value) + 4, value);
   }
+  for (const auto& shots : shots_names) {
+    svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", x(shots),
+                       kTop + kPlotHeight + 18, shots);
+  }
   for (size_t l = 0; l < lines.size(); ++l) {
     const std::string& colour = kColours[l % kColours.size()];
     std::string points;
-    for (size_t i = 0; i < lines[l].points.size(); ++i) {
-      const Spread& spread = lines[l].points[i].second;
-      if (spread.count == 0) continue;
-      points += fmt::format("{:.1f},{:.1f} ", x(i), y(spread.mean));
+    for (const auto& [shots, spread] : lines[l].points) {
+      points += fmt::format("{:.1f},{:.1f} ", x(shots), y(spread.mean));
       svg += fmt::format(
           "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" stroke=\"{3}\"/>\n"
           "<circle cx=\"{0:.1f}\" cy=\"{4:.1f}\" r=\"3\" fill=\"{3}\"/>\n",
-          x(i), y(spread.mean - spread.deviation), y(spread.mean + spread.deviation), colour,
+          x(shots), y(spread.mean - spread.deviation), y(spread.mean + spread.deviation), colour,
           y(spread.mean));
-      if (l == 0) {
-        svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", x(i),
-                           kTop + kPlotHeight + 18, lines[l].points[i].first);
-      }
     }
     svg += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\"/>\n", points, colour);
     svg += fmt::format("<text x=\"{}\" y=\"{}\" fill=\"{}\">{}</text>\n", kLeft + kPlotWidth + 12,
@@ -400,6 +432,15 @@ std::pair<std::vector<Line>, std::string> summary_of(const std::vector<Cell>& ce
   return {lines, table};
 }
 
+/// "1", "2", … "all" in the order that was asked for.
+std::vector<std::string> shots_names_of(const SweepOptions& options) {
+  std::vector<std::string> names;
+  for (const int64_t shots : parse_shots(options.shots)) {
+    names.push_back(Cell{.shots = shots}.shots_name());
+  }
+  return names;
+}
+
 std::vector<Cell> cells_of(const SweepOptions& options) {
   std::vector<std::string> categories = {options.category};
   if (options.all_categories()) {
@@ -436,9 +477,15 @@ int sweep(const Arguments& arguments) {
   const fs::path output = options.output;
   make_folder(output);
   const FolderLock lock(output, "another sweep is writing to it");
-  check_same_training(options, cells[0]);
+  check_same_runs(options, cells[0]);
   write_json(output / "options.json", options_to_json(options));
   Results results(output / "results.csv");
+  const auto summarize = [&] {
+    const auto [lines, table] = summary_of(cells, results);
+    write_file(output / "summary.md", table);
+    write_file(output / "curve.svg", curve_svg(lines, shots_names_of(options)));
+    return table;
+  };
   std::vector<std::string> failed;
   for (size_t i = 0; i < cells.size(); ++i) {
     if (results.has(cells[i])) continue;
@@ -453,21 +500,20 @@ int sweep(const Arguments& arguments) {
       spdlog::error("{}: {}", join(cells[i].key()), message_of(error));
       failed.push_back(join(cells[i].key()));
     }
-    const auto [lines, table] = summary_of(cells, results);
-    write_file(output / "summary.md", table);
-    write_file(output / "curve.svg", curve_svg(lines));
+    summarize();
   }
-  const auto [lines, table] = summary_of(cells, results);
-  write_file(output / "summary.md", table);
-  write_file(output / "curve.svg", curve_svg(lines));
+  const std::string table = summarize();
   if (common.json) {
     fmt::print("{}\n",
                dump_json(nlohmann::ordered_json{{"results", (output / "results.csv").string()},
                                                 {"runs", cells.size()},
                                                 {"failed", failed.size()}}));
   } else {
-    fmt::print("{}\nresults: {}\ncurve: {}\n", table, (output / "results.csv").string(),
-               (output / "curve.svg").string());
+    fmt::print("{}\n", table);
+    if (failed.size() < cells.size()) {
+      fmt::print("results: {}\ncurve: {}\n", (output / "results.csv").string(),
+                 (output / "curve.svg").string());
+    }
   }
   require(failed.empty(), "{} of {} runs failed, first: {}", failed.size(), cells.size(),
           failed.empty() ? "" : failed[0]);

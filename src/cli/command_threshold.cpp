@@ -1,6 +1,7 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <optional>
 
 #include "cli/command.h"
 #include "cli/input_images.h"
@@ -55,19 +56,25 @@ std::vector<double> score_images(const ThresholdOptions& options, ModelBundle bu
   return scores;
 }
 
+/// A number, with nothing before or after it.
+std::optional<double> number_of(const std::string& text) {
+  double value = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (problem != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
 std::vector<LabelledScore> read_scores(const std::string& file) {
   require_usage(!file.empty(), "rules f1 and cost need --scores, a scores.csv made by eval");
   std::vector<LabelledScore> scores;
   for (const auto& row : read_csv(file, {"label", "score"})) {
     const std::string& text = row.at("score");
-    double score = 0;
-    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), score);
-    require(problem == std::errc() && end == text.data() + text.size(),
-            "{}: the score \"{}\" is no number", file, text);
+    const std::optional<double> score = number_of(text);
+    require(score.has_value(), "{}: the score \"{}\" is no number", file, text);
     const std::string& label = row.at("label");
     require(label == "good" || label == "anomalous",
             "{}: the label \"{}\" is neither good nor anomalous", file, label);
-    scores.push_back({.score = score, .anomalous = label == "anomalous"});
+    scores.push_back({.score = *score, .anomalous = label == "anomalous"});
   }
   return scores;
 }
@@ -94,7 +101,12 @@ void set_threshold(const ThresholdOptions& options, ModelBundle& bundle) {
     bundle.threshold_rule = threshold.rule;
     return;
   }
-  Threshold threshold = {.value = options.value, .rule = "given by hand"};
+  Threshold threshold = {.value = 0, .rule = "given by hand"};
+  if (options.rule == "value") {
+    const std::optional<double> value = number_of(options.value);
+    require_usage(value.has_value(), "value is \"{}\", which is no number", options.value);
+    threshold.value = *value;
+  }
   if (options.rule == "f1") threshold = threshold_of_best_f1(read_scores(options.scores));
   if (options.rule == "cost") {
     threshold = threshold_of_least_cost(read_scores(options.scores), options.cost_ratio);
@@ -116,6 +128,11 @@ int threshold(const Arguments& arguments) {
       options);
   require_usage(options.rule == "fpr" || options.normal_images.empty(),
                 "normal_images are for the rule fpr");
+  require_usage((options.rule == "value") == !options.value.empty(),
+                "rule value and option value need each other: rule is {}{}", options.rule,
+                options.value.empty() ? ", and no value is given" : "");
+  require_usage(options.rule == "f1" || options.rule == "cost" || options.scores.empty(),
+                "scores are for the rules f1 and cost, but rule is {}", options.rule);
   require_usage(options.shift_average == 1 || !options.normal_images.empty(),
                 "shift_average needs images to score: give some with --normal-images");
   const InterruptGuard guard;

@@ -23,7 +23,8 @@ struct SweepOptions : DatasetOptions, EngineOptions {
   void visit(Visitor&& visitor) {
     visitor("train_config", train_config,
             OptionInfo{.help = "JSON file of training options, such as configs/train_fast.json; "
-                               "empty: the defaults"});
+                               "empty: the defaults. What sweep itself chooses (data, shots, "
+                               "seed, output, …) is passed over"});
     DatasetOptions::visit(visitor, /*data_is_positional=*/false);
     visitor("shots", shots,
             OptionInfo{.help = "numbers of training images, separated by commas; all: every one"});
@@ -37,7 +38,8 @@ struct SweepOptions : DatasetOptions, EngineOptions {
             OptionInfo{.help = "a training option and its values, as in learning_rate=1e-4,4e-4; "
                                "several: every combination"});
     visitor("teacher", teacher,
-            OptionInfo{.help = "teacher file, as train takes it; empty: the shipped one"});
+            OptionInfo{.help = "teacher file, as train takes it; empty: that of train_config, else "
+                               "the shipped one"});
     visitor("output", output, OptionInfo{.help = "folder to write to", .required = true});
     visitor("keep_models", keep_models,
             OptionInfo{.help = "keep each run's model, checkpoints and anomaly maps"});

@@ -17,7 +17,8 @@ struct ThresholdOptions : EngineOptions {
   std::vector<std::string> normal_images;
   std::string scores;
   double cost_ratio = 10;
-  double value = 0;
+  /// A number; empty: none is given.
+  std::string value;
 
   template <class Visitor>
   void visit(Visitor&& visitor) {
@@ -42,7 +43,7 @@ struct ThresholdOptions : EngineOptions {
             OptionInfo{.help = "rule cost: how many false alarms a missed defect costs",
                        .minimum = 1e-9,
                        .maximum = 1e9});
-    visitor("value", value, OptionInfo{.help = "rule value: the threshold"});
+    visitor("value", value, OptionInfo{.help = "rule value: the threshold, a number"});
     EngineOptions::visit(visitor);
   }
 };

@@ -2,12 +2,16 @@
 
 #include <c10/util/Exception.h>
 
+#include <filesystem>
+
 namespace efficientad {
 
 std::string message_of(const std::exception& error) {
   std::string message;
   if (const auto* torch_error = dynamic_cast<const c10::Error*>(&error)) {
     message = torch_error->what_without_backtrace();
+  } else if (const auto* files = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) {
+    message = files->path1().string() + ": " + files->code().message();
   } else {
     message = error.what();
   }

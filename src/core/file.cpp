@@ -42,17 +42,21 @@ fs::path temporary_beside(const fs::path& path) {
 void write_file_with(const fs::path& path,
                      const std::function<void(const fs::path& temporary)>& write) {
   require(!path.filename().empty(), "{}: not the name of a file", path.string());
-  require(!fs::is_directory(path), "{}: is a folder, so no file can be written there",
+  std::error_code error;
+  // A link stays, and what it names is replaced.
+  const fs::path target = fs::is_symlink(path, error) ? fs::weakly_canonical(path, error) : path;
+  const fs::file_status before = fs::status(target, error);
+  require(!fs::is_directory(before), "{}: is a folder, so no file can be written there",
           path.string());
-  if (path.has_parent_path()) make_folder(path.parent_path());
-  const fs::path temporary = temporary_beside(path);
+  if (target.has_parent_path()) make_folder(target.parent_path());
+  const fs::path temporary = temporary_beside(target);
   try {
     write(temporary);
+    if (fs::exists(before)) fs::permissions(temporary, before.permissions(), error);
     sync_to_disk(temporary, O_RDONLY);
-    std::error_code error;
-    fs::rename(temporary, path, error);
+    fs::rename(temporary, target, error);
     require(!error, "{}: cannot be written: {}", path.string(), error.message());
-    sync_to_disk(path.has_parent_path() ? path.parent_path() : fs::path("."),
+    sync_to_disk(target.has_parent_path() ? target.parent_path() : fs::path("."),
                  O_RDONLY | O_DIRECTORY);
   } catch (...) {
     std::error_code ignored;
@@ -85,6 +89,8 @@ void write_file(const fs::path& path, const std::string& bytes) {
 std::string read_file(const fs::path& path) {
   std::error_code error;
   const auto status = fs::status(path, error);
+  require(!error || status.type() == fs::file_type::not_found, "{}: cannot be opened: {}",
+          path.string(), error.message());
   require(fs::exists(status), "{}: no such file", path.string());
   require(!fs::is_directory(status), "{}: is a folder, a file was expected", path.string());
   require(fs::is_regular_file(status), "{}: is not a regular file", path.string());

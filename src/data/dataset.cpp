@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 #include <set>
 
 #include "efficientad/core/error.h"
 #include "efficientad/core/random.h"
 #include "layouts.h"
+#include "text.h"
 
 namespace efficientad {
 
@@ -16,6 +18,7 @@ namespace fs = std::filesystem;
 using internal::Complaints;
 using internal::is_file;
 using internal::is_folder;
+using internal::lower_case;
 using internal::tree_layout;
 
 namespace {
@@ -39,12 +42,27 @@ std::string layout_of_category(const fs::path& folder) {
   return has("train/ok") ? "btad" : "";
 }
 
+/// Every test image is one of a kind, and has an anomaly map of its own.
+void check_names(const Dataset& dataset) {
+  std::map<std::string, fs::path> maps;
+  std::map<fs::path, std::string> kinds;
+  for (const auto& sample : dataset.test) {
+    const auto [same, is_new] = maps.emplace(sample.defect + "/" + sample.id, sample.image_path);
+    require(is_new, "{} and {} are both called {} and of the kind {}; give each its own name",
+            same->second.string(), sample.image_path.string(), sample.id, sample.defect);
+    const auto [kind, first] =
+        kinds.emplace(fs::weakly_canonical(sample.image_path), sample.defect);
+    require(first, "{} is both of the kind {} and of the kind {}", sample.image_path.string(),
+            kind->second, sample.defect);
+  }
+}
+
 Dataset open_with(const std::string& asked, const fs::path& root, const std::string& category,
                   const FolderLayout& folder, DatasetPart part, const Complaints& complaints) {
   // Results are filed under it.
-  bool inside = fs::path(category).is_relative();
-  for (const auto& name : fs::path(category)) inside = inside && name != "..";
-  require_usage(inside, "category is \"{}\", but must be the name of a folder in {}", category,
+  const bool a_name =
+      category.find('/') == std::string::npos && category != "." && category != "..";
+  require_usage(a_name, "category is \"{}\", but must be the name of a folder in {}", category,
                 root.string());
   const std::string layout = asked == "auto" ? detect_layout(root, category, folder) : asked;
   require(std::find(kLayouts.begin(), kLayouts.end(), layout) != kLayouts.end(),
@@ -69,6 +87,7 @@ Dataset open_with(const std::string& asked, const fs::path& root, const std::str
   }
   dataset.layout = layout;
   dataset.root = base;
+  check_names(dataset);
   // The folder's own name, also for "." and "x/"; that of a CSV file without its ending.
   const fs::path whole = fs::weakly_canonical(layout == "csv" ? root : base);
   dataset.category = !category.empty() ? category
@@ -90,7 +109,7 @@ const std::vector<std::string>& dataset_layouts() {
 
 std::string detect_layout(const fs::path& root, const std::string& category,
                           const FolderLayout& folder) {
-  if (is_file(root) && root.extension() == ".csv") return "csv";
+  if (is_file(root) && lower_case(root.extension().string()) == ".csv") return "csv";
   require(fs::exists(root), "{}: there is no such folder", root.string());
   require(is_folder(root), "{} is no folder, and no CSV file", root.string());
   if (is_file(root / "split_csv" / "1cls.csv")) return "visa";
@@ -142,6 +161,36 @@ std::vector<std::string> list_categories(const std::string& asked, const fs::pat
   require(!names.empty(), "{} holds no categories (folders with a folder {})", root.string(),
           tree->train);
   return names;
+}
+
+void require_apart(const Dataset& dataset, const fs::path& output) {
+  const fs::path place = fs::weakly_canonical(output);
+  const fs::path root = fs::weakly_canonical(dataset.root);
+  const auto is_in = [](const fs::path& path, const fs::path& folder) {
+    return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first ==
+           folder.end();
+  };
+  std::set<fs::path> folders;
+  const auto add = [&](const fs::path& file) {
+    const fs::path folder = fs::weakly_canonical(file.parent_path());
+    if (folder == root) return;
+    folders.insert(folder);
+    // The kinds' folders lie in one, and so would the results.
+    const fs::path above = folder.parent_path();
+    if (above != root && is_in(above, root)) folders.insert(above);
+  };
+  for (const auto* samples : {&dataset.train, &dataset.validation, &dataset.test}) {
+    for (const auto& sample : *samples) {
+      add(sample.image_path);
+      for (const auto& mask : sample.mask_paths) add(mask);
+    }
+  }
+  for (const auto& folder : folders) {
+    require_usage(!is_in(place, folder),
+                  "output is {}, which lies among the data set's images, in {}; choose a folder "
+                  "outside of it",
+                  output.string(), folder.string());
+  }
 }
 
 void keep_shots(Dataset& dataset, int64_t shots, int64_t seed) {

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <optional>
 #include <set>
@@ -12,6 +13,7 @@
 #include "efficientad/core/interrupt.h"
 #include "efficientad/data/image.h"
 #include "efficientad/data/loader.h"
+#include "efficientad/data/saturation.h"
 
 namespace efficientad {
 
@@ -26,7 +28,37 @@ struct Seen {
   bool readable = false;
 };
 
-Seen look_at(const Sample& sample) {
+/// What is wrong with a mask by itself; of MVTec LOCO, `rules` say what its values mean.
+void look_at_mask(const fs::path& path, const torch::Tensor& mask,
+                  const std::vector<SaturationRule>* rules, std::vector<std::string>& problems) {
+  std::array<int64_t, 256> counts = {};
+  const auto* values = mask.data_ptr<uint8_t>();
+  for (int64_t i = 0; i < mask.numel(); ++i) ++counts[values[i]];
+  std::vector<int64_t> marks;
+  for (int64_t value = 1; value < 256; ++value) {
+    if (counts[static_cast<size_t>(value)] > 0) marks.push_back(value);
+  }
+  if (marks.empty()) {
+    problems.push_back(fmt::format("{} marks no defect: all of it is zero", path.string()));
+  } else if (counts[0] == 0) {
+    problems.push_back(
+        fmt::format("{} marks all of the image: no pixel of it is zero", path.string()));
+  }
+  if (marks.size() > 1) {
+    problems.push_back(fmt::format("{} has {} values besides zero{}", path.string(), marks.size(),
+                                   rules == nullptr
+                                       ? ", and each of these pixels counts as defective"
+                                       : "; a mask of this layout has one"));
+  } else if (rules != nullptr && !marks.empty() &&
+             std::none_of(rules->begin(), rules->end(), [&](const SaturationRule& rule) {
+               return rule.pixel_value == marks[0];
+             })) {
+    problems.push_back(fmt::format("{} has the value {}, which defects_config.json does not know",
+                                   path.string(), marks[0]));
+  }
+}
+
+Seen look_at(const Sample& sample, const std::vector<SaturationRule>* rules) {
   Seen seen;
   std::array<int64_t, 2> size_hw = {};
   try {
@@ -46,11 +78,7 @@ Seen look_at(const Sample& sample) {
                                             mask.size(1), mask.size(0), sample.image_path.string(),
                                             size_hw[1], size_hw[0]));
       }
-      const auto* values = mask.data_ptr<uint8_t>();
-      if (std::all_of(values, values + mask.numel(), [](uint8_t value) { return value == 0; })) {
-        seen.problems.push_back(
-            fmt::format("{} marks no defect: all of it is zero", path.string()));
-      }
+      look_at_mask(path, mask.contiguous(), rules, seen.problems);
     } catch (const Error& error) {
       seen.problems.push_back(error.what());
     }
@@ -70,12 +98,26 @@ DatasetCheck check_dataset(const std::string& layout, const fs::path& root,
   for (const auto* part : {&dataset.train, &dataset.validation, &dataset.test}) {
     for (const auto& sample : *part) samples.push_back(&sample);
   }
+  std::optional<std::vector<SaturationRule>> rules;
+  const bool has_masks = std::any_of(dataset.test.begin(), dataset.test.end(),
+                                     [](const Sample& s) { return !s.mask_paths.empty(); });
+  if (dataset.layout == "loco" && has_masks) {
+    try {
+      rules = read_saturation_rules(saturation_file(dataset));
+    } catch (const Error& error) {
+      check.problems.push_back(error.what());
+    }
+  }
   const auto total = static_cast<int64_t>(samples.size());
   const auto train = static_cast<int64_t>(dataset.train.size() + dataset.validation.size());
   Prefetcher<Seen> loader(
-      0, total, [&](int64_t i) { return look_at(*samples[static_cast<size_t>(i)]); },
+      0, total,
+      [&](int64_t i) {
+        return look_at(*samples[static_cast<size_t>(i)], rules ? &*rules : nullptr);
+      },
       /*threads=*/2);
   std::map<uint64_t, const Sample*> trained;
+  std::map<uint64_t, const Sample*> tested;
   for (int64_t i = 0; i < total; ++i) {
     const Seen seen = loader.next().value();
     const Sample& sample = *samples[static_cast<size_t>(i)];
@@ -87,6 +129,12 @@ DatasetCheck check_dataset(const std::string& layout, const fs::path& root,
         check.problems.push_back(fmt::format("{} to test on is the same file as {} to train on",
                                              sample.image_path.string(),
                                              found->second->image_path.string()));
+      } else if (const auto [same, is_new] = tested.emplace(seen.content, &sample);
+                 !is_new && same->second->defect != sample.defect) {
+        check.problems.push_back(fmt::format(
+            "{} is the same file as {}, but one is of the kind {} and the other of the kind {}",
+            sample.image_path.string(), same->second->image_path.string(), sample.defect,
+            same->second->defect));
       }
     }
     if (progress) progress(i + 1, total);

@@ -14,6 +14,7 @@
 #include "codecs.h"
 #include "efficientad/core/error.h"
 #include "efficientad/core/file.h"
+#include "text.h"
 
 namespace efficientad {
 namespace {
@@ -234,9 +235,7 @@ auto with_file(const fs::path& path, Work&& work) {
 }
 
 std::string lower_ending(const fs::path& path) {
-  std::string ending = path.extension().string();
-  for (char& c : ending) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return ending;
+  return internal::lower_case(path.extension().string());
 }
 
 /// Encodes in memory and writes whole or not at all.

@@ -7,6 +7,7 @@
 #include "efficientad/core/error.h"
 #include "efficientad/data/csv.h"
 #include "efficientad/data/image.h"
+#include "text.h"
 
 namespace efficientad::internal {
 
@@ -232,9 +233,7 @@ namespace {
 std::string defect_of_label(const std::string& label) {
   static const std::set<std::string> kNormal = {"normal", "good", "ok", "0"};
   static const std::set<std::string> kAnomaly = {"anomaly", "anomalous", "abnormal", "bad", "1"};
-  std::string lower = label;
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const std::string lower = lower_case(label);
   if (kNormal.count(lower) > 0) return "good";
   return kAnomaly.count(lower) > 0 ? "anomaly" : label;
 }
@@ -252,11 +251,16 @@ Dataset dataset_of_rows(const std::vector<Row>& rows, const fs::path& root, cons
                         DatasetPart part, const Complaints& complaints) {
   Dataset dataset;
   std::set<std::string> ids;
-  for (const auto& row : rows) {
+  std::set<fs::path> images;
+  for (Row row : rows) {
+    row.split = trimmed(row.split);
+    row.label = trimmed(row.label);
     require(!row.image.empty(), "{}: a row has no image", file.string());
     const fs::path image = root / row.image;
     Sample sample = {
         .image_path = image, .defect = defect_of_label(row.label), .id = image.stem().string()};
+    require(images.insert(image.lexically_normal()).second, "{}: {} is in more than one row",
+            file.string(), row.image);
     const bool test = row.split == "test";
     const bool validation = row.split == "validation" || row.split == "val";
     require(test || validation || row.split == "train",

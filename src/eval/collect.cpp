@@ -88,13 +88,13 @@ Row row_of(const FoundReport& found) {
       const Json& options = report.at("model").at("options");
       if (options.contains("seed")) row.seed = options.at("seed").dump();
     }
+    for (const auto& metric : kMetrics) {
+      const Json value = report.value(Json::json_pointer(metric.pointer), Json());
+      row.figures.push_back(value.is_number() ? std::optional<double>(value.get<double>())
+                                              : std::nullopt);
+    }
   } catch (const nlohmann::json::exception&) {
     throw Error(fmt::format("{}: is no report of an evaluation", found.path.string()));
-  }
-  for (const auto& metric : kMetrics) {
-    const Json value = report.value(Json::json_pointer(metric.pointer), Json());
-    row.figures.push_back(value.is_number() ? std::optional<double>(value.get<double>())
-                                            : std::nullopt);
   }
   return row;
 }
@@ -165,13 +165,23 @@ std::string table_of(const std::vector<const Row*>& rows) {
 
 std::vector<FoundReport> find_reports(const std::vector<fs::path>& folders) {
   std::vector<FoundReport> found;
+  // One that lies in two of the folders counts once.
+  std::set<fs::path> known;
   for (const auto& folder : folders) {
     require(fs::is_directory(folder), "{}: there is no such folder", folder.string());
-    for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-      if (entry.path().filename() != "report.json" || !entry.is_regular_file()) continue;
-      found.push_back(
-          {entry.path(), parse_json<Json>(read_file(entry.path()), entry.path().string())});
+    std::error_code error;
+    fs::recursive_directory_iterator entry(folder, error);
+    while (!error && entry != fs::recursive_directory_iterator()) {
+      const fs::path path = entry->path();
+      if (path.filename() == "report.json" && entry->is_regular_file() &&
+          known.insert(fs::weakly_canonical(path)).second) {
+        found.push_back({path, parse_json<Json>(read_file(path), path.string())});
+      }
+      entry.increment(error);
+      require(!error, "{}: what comes after {} cannot be read: {}", folder.string(), path.string(),
+              error.message());
     }
+    require(!error, "{}: cannot be read: {}", folder.string(), error.message());
   }
   std::sort(found.begin(), found.end(),
             [](const FoundReport& a, const FoundReport& b) { return a.path < b.path; });

@@ -9,6 +9,7 @@
 #include "efficientad/core/error.h"
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
+#include "efficientad/core/random.h"
 #include "efficientad/data/image.h"
 #include "efficientad/data/loader.h"
 #include "efficientad/data/resize.h"
@@ -106,6 +107,33 @@ std::optional<double> mean_of(const std::map<std::string, std::optional<double>>
   return sum / static_cast<double>(defined);
 }
 
+/// The map with numbers from -1e-6 to 0 instead of its zeros, which a map with a border has many
+/// of. MVTec LOCO's evaluation script takes thresholds at equal ranks of all pixels, and stops
+/// where two are the same. In an order by chance they give the curve that equal ones give, which is
+/// a straight line. The first stays, so that no maximum changes.
+torch::Tensor without_equal_zeros(const torch::Tensor& map, int64_t image) {
+  constexpr uint64_t kStream = 1;
+  constexpr double kLeast = -1e-6;
+  Rng rng(0, kStream, static_cast<uint64_t>(image));
+  torch::Tensor result = map.clone().contiguous();
+  auto* values = result.data_ptr<float>();
+  bool first = true;
+  for (int64_t i = 0; i < result.numel(); ++i) {
+    if (values[i] != 0) continue;
+    if (!first) values[i] = static_cast<float>(rng.uniform(kLeast, 0));
+    first = false;
+  }
+  return result;
+}
+
+/// What must fit before anything is computed.
+void check_masks(const Dataset& dataset) {
+  check_mask_sizes(dataset);
+  const bool has_masks = std::any_of(dataset.test.begin(), dataset.test.end(),
+                                     [](const Sample& s) { return !s.mask_paths.empty(); });
+  if (dataset.layout == "loco" && has_masks) read_saturation_rules(saturation_file(dataset));
+}
+
 /// A folder of results that are not complete; deleted if they do not become so.
 class Staging {
  public:
@@ -159,11 +187,12 @@ Evaluation evaluate(const Detector& detector, const Dataset& dataset,
           dataset.root.string());
   require_usage(settings.batch_size > 0, "batch_size is {}, but must be positive",
                 settings.batch_size);
-  check_mask_sizes(dataset);
+  check_masks(dataset);
   // Beside the maps of an earlier evaluation, which stay until all of these are there.
   const fs::path all_maps = settings.output / "anomaly_maps";
   const fs::path maps = all_maps / dataset.category;
-  const Staging staging(all_maps / (".new_" + fs::path(dataset.category).filename().string()));
+  const std::string& name = dataset.category;
+  const Staging staging(all_maps / (".new_" + hex64(hash64(name.data(), name.size()))));
 
   const auto total = static_cast<int64_t>(dataset.test.size());
   const auto input_hw = detector.input_hw();
@@ -192,11 +221,13 @@ Evaluation evaluate(const Detector& detector, const Dataset& dataset,
       const auto at = static_cast<int64_t>(i);
       const Detection detection = detector.finish(batch.combined[at], sizes[i]);
       require(
-          !std::isnan(detection.score) && !torch::isnan(detection.map_at_image).any().item<bool>(),
-          "{}: the model gives a map with NaN; its weights or statistics are damaged",
+          torch::isfinite(detection.map_at_image).all().item<bool>(),
+          "{}: the model gives a map with NaN or infinity; its weights or statistics are damaged",
           sample.image_path.string());
       const fs::path path = anomaly_map_path(staging.folder(), sample);
-      write_tiff(path, detection.map_at_image);
+      write_tiff(path, dataset.layout == "loco"
+                           ? without_equal_zeros(detection.map_at_image, first + at)
+                           : detection.map_at_image);
       evaluation.images.push_back({.sample = sample,
                                    .map_path = path,
                                    .score = detection.score,
@@ -211,6 +242,7 @@ Evaluation evaluate(const Detector& detector, const Dataset& dataset,
   }
   evaluate_scores(evaluation);
   evaluate_pixels(evaluation, dataset, settings.loader_threads);
+  if (settings.before_replacing) settings.before_replacing();
   staging.replace(maps);
   for (auto& image : evaluation.images) image.map_path = anomaly_map_path(maps, image.sample);
   return evaluation;
@@ -221,7 +253,7 @@ Evaluation evaluate_maps(const fs::path& maps, const Dataset& dataset,
   require(!dataset.test.empty(), "{}: there are no test images to evaluate on",
           dataset.root.string());
   require(fs::is_directory(maps), "{}: there is no such folder", maps.string());
-  check_mask_sizes(dataset);
+  check_masks(dataset);
   Evaluation evaluation;
   for (const auto& sample : dataset.test) {
     // Filed under the kind, or under the name of the image's folder.
@@ -251,7 +283,7 @@ Evaluation evaluate_maps(const fs::path& maps, const Dataset& dataset,
         const auto* values = map.data_ptr<float>();
         float most = values[0];
         for (int64_t k = 0; k < map.numel(); ++k) {
-          require(!std::isnan(values[k]), "{}: holds NaN", image.map_path.string());
+          require(std::isfinite(values[k]), "{}: holds NaN or infinity", image.map_path.string());
           most = std::max(most, values[k]);
         }
         return static_cast<double>(most);
@@ -264,6 +296,7 @@ Evaluation evaluate_maps(const fs::path& maps, const Dataset& dataset,
   }
   evaluate_scores(evaluation);
   evaluate_pixels(evaluation, dataset, settings.loader_threads);
+  if (settings.before_replacing) settings.before_replacing();
   return evaluation;
 }
 
@@ -360,7 +393,7 @@ void evaluate_pixels(Evaluation& evaluation, const Dataset& dataset, int loader_
   evaluation.aupimo =
       aupimo(source_of(Regions::kNone, ""), static_cast<int64_t>(evaluation.images.size()));
   if (dataset.layout == "loco") {
-    rules = read_saturation_rules(dataset.root / "defects_config.json");
+    rules = read_saturation_rules(saturation_file(dataset));
     std::map<std::string, std::map<std::string, std::optional<double>>> by_limit;
     for (const auto& [kind, unused] : evaluation.auroc_by_defect) {
       const PixelMetrics of_kind =

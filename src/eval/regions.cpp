@@ -7,7 +7,6 @@
 #include <opencv2/imgproc.hpp>
 
 #include "efficientad/core/error.h"
-#include "efficientad/core/file.h"
 
 namespace efficientad {
 
@@ -40,27 +39,6 @@ Overlap pro_overlap(const torch::Tensor& mask) {
   for (int64_t i = 0; i < mask.numel(); ++i) to[i] = shares[static_cast<size_t>(from[i])];
   overlap.regions = count - 1;
   return overlap;
-}
-
-std::vector<SaturationRule> read_saturation_rules(const fs::path& file) {
-  const nlohmann::json config = read_json(file);
-  std::vector<SaturationRule> rules;
-  try {
-    for (const auto& entry : config) {
-      SaturationRule rule = {.pixel_value = entry.at("pixel_value").get<int64_t>(),
-                             .threshold = entry.at("saturation_threshold").get<double>(),
-                             .relative = entry.at("relative_saturation").get<bool>()};
-      require(rule.pixel_value >= 1 && rule.pixel_value <= 255 && rule.threshold > 0 &&
-                  (!rule.relative || rule.threshold <= 1),
-              "{}: the entry for pixel_value {} makes no sense", file.string(), rule.pixel_value);
-      rules.push_back(rule);
-    }
-  } catch (const nlohmann::json::exception&) {
-    throw Error(fmt::format(
-        "{}: expected a list of pixel_value, saturation_threshold and relative_saturation",
-        file.string()));
-  }
-  return rules;
 }
 
 int64_t saturation_area(const SaturationRule& rule, int64_t area) {

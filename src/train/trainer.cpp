@@ -7,7 +7,6 @@
 #include <fstream>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <utility>
 
 #include "efficientad/core/device.h"
@@ -18,9 +17,6 @@
 #include "efficientad/core/random.h"
 #include "efficientad/core/recorder.h"
 #include "efficientad/core/version.h"
-#include "efficientad/data/augment.h"
-#include "efficientad/data/dataset.h"
-#include "efficientad/data/image.h"
 #include "efficientad/data/loader.h"
 #include "efficientad/data/resize.h"
 #include "efficientad/detect/calibration.h"
@@ -34,6 +30,8 @@
 #include "efficientad/train/teacher_outputs.h"
 #include "efficientad/train/training_images.h"
 #include "efficientad/train/training_step.h"
+#include "train/training_folder.h"
+#include "train/training_samples.h"
 
 namespace efficientad {
 
@@ -45,16 +43,8 @@ namespace {
 constexpr uint64_t kInitialWeights = 1;
 constexpr uint64_t kDropout = 2;
 constexpr uint64_t kAutoencoderWeights = 3;
-constexpr uint64_t kFolds = 4;
 
 constexpr int64_t kLossTerms = 4;
-
-/// Of cross-fitting, in the output folder.
-constexpr const char* kCrossFit = "cross_fit";
-constexpr const char* kFoldScores = "normal_scores.json";
-
-constexpr const char* kLogHeader =
-    "step,seconds,loss_hard,loss_penalty,loss_ae,loss_stae,learning_rate\n";
 
 using Clock = std::chrono::steady_clock;
 using NamedTensors = std::vector<std::pair<std::string, torch::Tensor>>;
@@ -81,78 +71,6 @@ std::string hash_of_weights(const torch::nn::Module& module) {
   return hex64(hash);
 }
 
-std::string describe_images(const std::vector<Sample>& samples) {
-  uint64_t hash = hash64(nullptr, 0);
-  for (const auto& sample : samples) {
-    const std::string name = sample.image_path.filename().string() + "\n";
-    hash = hash64(name.data(), name.size(), hash);
-    std::error_code ignored;
-    const uintmax_t size = fs::file_size(sample.image_path, ignored);
-    hash = hash64(&size, sizeof(size), hash);
-  }
-  return fmt::format("{} images, names and sizes {}", samples.size(), hex64(hash));
-}
-
-std::vector<fs::path> paths_of(const std::vector<Sample>& samples) {
-  std::vector<fs::path> paths;
-  for (const auto& sample : samples) paths.push_back(sample.image_path);
-  return paths;
-}
-
-/// The log's header and those of its rows that belong to the first `steps` steps.
-std::string log_up_to(const fs::path& path, int64_t steps) {
-  std::string kept = kLogHeader;
-  if (!fs::exists(path)) return kept;
-  std::istringstream lines(read_file(path));
-  std::string line;
-  std::getline(lines, line);
-  while (std::getline(lines, line)) {
-    const size_t comma = line.find(',');
-    if (comma == 0 || comma == std::string::npos || line.find_first_not_of("0123456789") != comma ||
-        comma > 15) {
-      break;
-    }
-    if (std::stoll(line.substr(0, comma)) > steps) break;
-    kept += line + "\n";
-  }
-  return kept;
-}
-
-/// One of the parts of the training images for cross-fitting; of none, if there are none.
-struct Fold {
-  int64_t index = 0;
-  int64_t count = 0;
-};
-
-fs::path fold_folder(const fs::path& output, int64_t fold) {
-  return output / kCrossFit / fmt::format("fold_{}", fold + 1);
-}
-
-/// Where an earlier run's files are until the one that replaces them is done.
-fs::path replaced_folder(const fs::path& output) { return output / "replaced"; }
-
-/// Moves an earlier run's files away until this one is done; those that were moved by a run that
-/// did not get done stay, and its own go.
-void put_aside(const fs::path& output) {
-  const fs::path replaced = replaced_folder(output);
-  const bool kept = fs::exists(replaced);
-  for (const char* name :
-       {"model.safetensors", "options.json", "train_log.csv", "checkpoint.safetensors",
-        "checkpoint_previous.safetensors", "snapshots", kCrossFit}) {
-    if (!fs::exists(output / name)) continue;
-    if (kept) {
-      fs::remove_all(output / name);
-      continue;
-    }
-    make_folder(replaced);
-    fs::rename(output / name, replaced / name);
-  }
-  if (fs::exists(replaced)) {
-    spdlog::info("the earlier run's files are kept in {} until this one is done",
-                 replaced.string());
-  }
-}
-
 /// One training run, or one process's part of it: the first of several writes all files.
 class Run {
  public:
@@ -164,35 +82,23 @@ class Run {
         precision_(resolve_precision(options.precision, device)),
         device_step_(options.device_step == "auto" ? device.is_cuda() && !options.plain_step
                                                    : options.device_step == "on"),
-        output_(options.output),
-        dataset_(open_dataset(options.dataset, options.data, options.category,
-                              {.normal_dir = options.normal_dir}, DatasetPart::kTraining)),
+        folder_(options.output),
+        samples_(choose_samples(options, fold)),
         teacher_metadata_(teacher.metadata),
         ranks_(ranks),
         fold_(fold) {
-    const bool has_own_validation = !dataset_.validation.empty();
-    keep_shots(dataset_, options.shots, options.seed);
-    const auto count = static_cast<double>(dataset_.train.size());
-    augmented_ = !has_own_validation && options.validation_fraction * count < 1;
-    if (!augmented_) split_validation(dataset_, options.validation_fraction, options.seed);
-    if (fold.count > 0) leave_out(fold);
-    // After that, so that no copy of what the fold judges calibrates its model.
-    if (augmented_) alter_training_images();
-    validation_source_ = has_own_validation ? "the data set's own"
-                         : augmented_       ? "altered copies of the training images"
-                                            : "split off the training images";
-    images_ = std::make_unique<TrainingImages>(options, paths_of(dataset_.train), ranks.rank(),
+    images_ = std::make_unique<TrainingImages>(options, samples_.train_paths(), ranks.rank(),
                                                ranks.size());
     inputs_ = {{"the teacher's weights", hash_of_weights(*teacher.network)},
-               {"the training set", describe_images(dataset_.train)},
-               {"the validation set", describe_images(dataset_.validation)},
+               {"the training set", describe_images(samples_.train)},
+               {"the validation set", describe_images(samples_.validation)},
                {"the set of penalty images", images_->penalty_description()},
                {"the number of processes", std::to_string(ranks.size())}};
     make_networks(teacher);
     teacher_outputs_ = std::make_unique<TeacherOutputs>(
         networks_.teacher, device, precision_, options.image_hw(), options.equalize_exposure,
         images_->size(), options.plain_step ? 0 : options.teacher_cache_mb << 20);
-    check_validation();
+    check_validation(samples_);
   }
 
   TrainResult run() {
@@ -201,9 +107,7 @@ class Run {
       start_averages();
       restore();
     } else {
-      if (ranks_.first()) {
-        write_file(log_path(), kLogHeader);
-      }
+      if (ranks_.first()) folder_.begin_log();
       measure_teacher();
       if (options_.autoencoder_init == "lsuv") initialize_autoencoder();
       start_averages();
@@ -213,54 +117,11 @@ class Run {
     recorder_.reset();
     if (!ranks_.first()) return {};
     TrainResult result = fold_.count > 0 ? finish_fold() : finish();
-    fs::remove_all(replaced_folder(output_));
+    folder_.remove_replaced();
     return result;
   }
 
  private:
-  fs::path checkpoint_path() const { return output_ / "checkpoint.safetensors"; }
-  fs::path previous_path() const { return output_ / "checkpoint_previous.safetensors"; }
-  fs::path log_path() const { return output_ / "train_log.csv"; }
-
-  /// With so few training images that none can be spared: at least ten images to calibrate on, each
-  /// a copy of one of them, moved and brightened a little. Held-out images would score higher, so
-  /// that quantiles and threshold are rather too low, but every image is learned from.
-  void alter_training_images() {
-    constexpr size_t kLeast = 10;
-    while (dataset_.validation.size() < kLeast) {
-      dataset_.validation.insert(dataset_.validation.end(), dataset_.train.begin(),
-                                 dataset_.train.end());
-    }
-  }
-
-  /// Takes a part of the training images away, which the model is to judge.
-  void leave_out(const Fold& fold) {
-    const auto count = static_cast<int64_t>(dataset_.train.size());
-    require(count >= 2 * fold.count, "{} training images are too few for cross_fit {}", count,
-            fold.count);
-    std::vector<int64_t> order(static_cast<size_t>(count));
-    for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
-    Rng(static_cast<uint64_t>(options_.seed), kFolds).shuffle(order);
-    std::vector<Sample> kept;
-    for (int64_t i = 0; i < count; ++i) {
-      Sample& sample = dataset_.train[static_cast<size_t>(i)];
-      const bool left_out = order[static_cast<size_t>(i)] % fold.count == fold.index;
-      (left_out ? left_out_ : kept).push_back(std::move(sample));
-    }
-    dataset_.train = std::move(kept);
-  }
-
-  /// Reads the validation images, which are needed last: one that cannot be read should not show
-  /// after hours of training. The training images are read by measure_teacher().
-  void check_validation() const {
-    for (const auto& sample : dataset_.validation) {
-      read_image(sample.image_path);
-      if (interrupt_requested()) {
-        throw Interrupted("interrupted before the first training step");
-      }
-    }
-  }
-
   void make_networks(const Teacher& teacher) {
     const PdnOptions& found = teacher.network->options();
     TORCH_CHECK(found.model_size == options_.model_size && found.padding == options_.padding,
@@ -418,49 +279,38 @@ class Run {
   void check_tensor(const torch::Tensor& tensor, const std::string& name,
                     torch::IntArrayRef sizes) const {
     require(tensor.sizes() == sizes && tensor.scalar_type() == torch::kFloat32,
-            "{}: {} has another shape or type", checkpoint_path().string(), name);
+            "{}: {} has another shape or type", folder_.checkpoint().string(), name);
     require(torch::isfinite(tensor).all().item<bool>(), "{}: {} holds values that are not finite",
-            checkpoint_path().string(), name);
-  }
-
-  /// The last checkpoint, or the one before it if that is damaged.
-  Checkpoint last_checkpoint() const {
-    try {
-      return load_checkpoint(checkpoint_path());
-    } catch (const Error& error) {
-      if (!fs::exists(previous_path())) throw;
-      spdlog::warn("{}; going on from the checkpoint before it", error.what());
-      return load_checkpoint(previous_path());
-    }
+            folder_.checkpoint().string(), name);
   }
 
   void restore() {
-    const Checkpoint checkpoint = last_checkpoint();
-    check_same_run(checkpoint, result_options(options_), inputs_, checkpoint_path());
+    const Checkpoint checkpoint = folder_.load();
+    check_same_run(checkpoint, result_options(options_), inputs_, folder_.checkpoint());
     const torch::NoGradGuard no_grad;
     const auto copy = [&](NamedTensors& to, const std::map<std::string, torch::Tensor>& from) {
       for (auto& [name, tensor] : to) {
         const auto found = from.find(name);
-        require(found != from.end(), "{}: {} is missing", checkpoint_path().string(), name);
+        require(found != from.end(), "{}: {} is missing", folder_.checkpoint().string(), name);
         check_tensor(found->second, name, tensor.sizes());
         tensor.copy_(found->second);
       }
     };
     copy(parameters_, checkpoint.weights);
     copy(averages_, checkpoint.averages);
-    optimizer_->load_state(checkpoint.optimizer, checkpoint_path().string());
+    optimizer_->load_state(checkpoint.optimizer, folder_.checkpoint().string());
     const std::vector<int64_t> a_channel = {1, networks_.teacher->options().out_channels, 1, 1};
     check_tensor(checkpoint.teacher_mean, "teacher_mean", a_channel);
     check_tensor(checkpoint.teacher_std, "teacher_std", a_channel);
     require((checkpoint.teacher_std > 0).all().item<bool>(),
-            "{}: teacher_std holds values that are not positive", checkpoint_path().string());
+            "{}: teacher_std holds values that are not positive", folder_.checkpoint().string());
     networks_.teacher_mean = checkpoint.teacher_mean.to(device_);
     networks_.teacher_std = checkpoint.teacher_std.to(device_);
     step_ = checkpoint.step;
     seconds_before_ = checkpoint.seconds;
     require(step_ >= 1 && step_ <= options_.steps, "{}: its step {} is not one of {}",
-            checkpoint_path().string(), step_, options_.steps);
-    if (ranks_.first()) write_file(log_path(), log_up_to(log_path(), step_));
+            folder_.checkpoint().string(), step_, options_.steps);
+    if (ranks_.first()) folder_.cut_log(step_);
   }
 
   void save() {
@@ -474,14 +324,7 @@ class Run {
     checkpoint.teacher_std = networks_.teacher_std;
     checkpoint.options = result_options(options_);
     checkpoint.inputs = inputs_;
-    if (fs::exists(checkpoint_path())) {
-      // A second name for the file, whose first one then goes to the new file. There is a good
-      // checkpoint at every moment.
-      std::error_code ignored;
-      fs::remove(previous_path(), ignored);
-      fs::create_hard_link(checkpoint_path(), previous_path(), ignored);
-    }
-    save_checkpoint(checkpoint_path(), checkpoint);
+    folder_.save(checkpoint);
     last_save_ = Clock::now();
   }
 
@@ -489,7 +332,7 @@ class Run {
 
   void train() {
     std::ofstream log;
-    if (ranks_.first()) log.open(log_path(), std::ios::app);
+    if (ranks_.first()) log.open(folder_.log(), std::ios::app);
     start_ = last_save_ = Clock::now();
     Prefetcher<TrainingImages::Drawn> batches(
         step_, options_.steps, [this](int64_t step) { return images_->draw(step); },
@@ -514,7 +357,7 @@ class Run {
                          losses.hard, losses.penalty, losses.autoencoder,
                          losses.student_autoencoder, rate)
           << std::flush;
-      require(log.good(), "{}: cannot be written (is the disk full?)", log_path().string());
+      require(log.good(), "{}: cannot be written (is the disk full?)", folder_.log().string());
       report({.stage = "train",
               .done = step_,
               .total = options_.steps,
@@ -533,7 +376,7 @@ class Run {
         throw Interrupted(
             fmt::format("interrupted after step {} of {}; {} is written: the same command with "
                         "--resume goes on",
-                        step_, options_.steps, checkpoint_path().string()));
+                        step_, options_.steps, folder_.checkpoint().string()));
       }
     }
     seconds_before_ = seconds();
@@ -633,7 +476,7 @@ class Run {
         throw Error(fmt::format("{}; {}", error.what(),
                                 worth_it ? fmt::format("{} holds the first {} steps: start all "
                                                        "again with --resume",
-                                                       checkpoint_path().string(), step_)
+                                                       folder_.checkpoint().string(), step_)
                                          : "start all again"));
       }
       for (auto& sum : sums) sum.div_(static_cast<double>(ranks_.size()));
@@ -671,9 +514,8 @@ class Run {
   void write_snapshot() {
     const Clock::time_point begin = Clock::now();
     swap_averages();
-    make_folder(output_ / "snapshots");
-    save_bundle(output_ / "snapshots" / fmt::format("step_{}.safetensors", step_),
-                calibrated_bundle(/*show=*/false));
+    make_folder(folder_.snapshot(step_).parent_path());
+    save_bundle(folder_.snapshot(step_), calibrated_bundle(/*show=*/false));
     swap_averages();
     networks_.student->train();
     networks_.autoencoder->train();
@@ -686,8 +528,9 @@ class Run {
     teacher_outputs_.reset();
     const Detector detector(calibrated_bundle(/*show=*/true), device_);
     std::vector<double> scores;
-    const auto count = static_cast<int64_t>(left_out_.size());
-    Prefetcher<CalibrationImage> images = images_of(left_out_);
+    const auto count = static_cast<int64_t>(samples_.left_out.size());
+    Prefetcher<CalibrationImage> images =
+        calibration_images(samples_.left_out, /*altered=*/false, options_);
     while (const auto image = images.next()) {
       const torch::Tensor map = detector.maps(image->image.unsqueeze(0))[0];
       scores.push_back(detector.finish(map, image->size_hw).score);
@@ -696,41 +539,9 @@ class Run {
         throw Interrupted("interrupted while judging; the same command with --resume goes on");
       }
     }
-    write_json(output_ / kFoldScores, {{"scores", scores}});
-    for (const fs::path& path : {checkpoint_path(), previous_path()}) fs::remove(path);
+    folder_.write_scores(scores);
+    folder_.remove_checkpoints();
     return {};
-  }
-
-  /// The scores of all folds' images.
-  std::vector<double> cross_fitted_scores() const {
-    std::vector<double> all;
-    for (int64_t i = 0; i < options_.cross_fit; ++i) {
-      const fs::path file = fold_folder(output_, i) / kFoldScores;
-      try {
-        const auto scores = read_json(file).at("scores").get<std::vector<double>>();
-        all.insert(all.end(), scores.begin(), scores.end());
-      } catch (const nlohmann::json::exception&) {
-        throw Error(fmt::format("{}: is damaged; delete {} and resume", file.string(),
-                                file.parent_path().string()));
-      }
-    }
-    return all;
-  }
-
-  /// Images as the networks want them, in the background.
-  Prefetcher<CalibrationImage> images_of(const std::vector<Sample>& samples) const {
-    const bool altered = augmented_ && &samples == &dataset_.validation;
-    return {0, static_cast<int64_t>(samples.size()),
-            [this, &samples, altered](int64_t i) {
-              const torch::Tensor image = read_image(samples[static_cast<size_t>(i)].image_path);
-              torch::Tensor input = to_float_chw(resize_pil_bilinear(image, options_.image_hw()));
-              if (altered) {
-                input = augmented_copy(input, static_cast<uint64_t>(options_.seed),
-                                       static_cast<uint64_t>(i));
-              }
-              return CalibrationImage{.image = input, .size_hw = {image.size(0), image.size(1)}};
-            },
-            static_cast<int>(options_.workers)};
   }
 
   TrainResult finish() {
@@ -738,16 +549,16 @@ class Run {
     teacher_outputs_.reset();
     ModelBundle bundle = calibrated_bundle(/*show=*/true);
     if (options_.cross_fit > 0) {
-      set_normal_scores(bundle, cross_fitted_scores(), options_.max_fpr,
+      set_normal_scores(bundle, folder_.scores_of_folds(options_.cross_fit), options_.max_fpr,
                         "cross-fitted training images");
     }
     TrainOptions resolved = options_;
     resolved.resume = false;
     resolved.overwrite = false;
-    write_json(output_ / "options.json", options_to_json(resolved));
-    TrainResult result{.model = output_ / "model.safetensors",
-                       .train_images = static_cast<int64_t>(dataset_.train.size()),
-                       .validation_images = static_cast<int64_t>(dataset_.validation.size()),
+    write_json(folder_.options(), options_to_json(resolved));
+    TrainResult result{.model = folder_.model(),
+                       .train_images = static_cast<int64_t>(samples_.train.size()),
+                       .validation_images = static_cast<int64_t>(samples_.validation.size()),
                        .threshold = bundle.threshold,
                        .seconds = seconds_before_};
     save_bundle(result.model, bundle);
@@ -775,8 +586,9 @@ class Run {
     bundle.options = result_options(options_);
     bundle.provenance = provenance();
 
-    const auto count = static_cast<int64_t>(dataset_.validation.size());
-    Prefetcher<CalibrationImage> images = images_of(dataset_.validation);
+    const auto count = static_cast<int64_t>(samples_.validation.size());
+    Prefetcher<CalibrationImage> images =
+        calibration_images(samples_.validation, samples_.altered, options_);
     int64_t done = 0;
     calibrate(
         bundle, device_,
@@ -800,11 +612,11 @@ class Run {
         {"made_by", std::string("efficientad ") + version()},
         {"device", describe_device(device_)},
         {"precision", precision_},
-        {"layout", dataset_.layout},
-        {"category", dataset_.category},
-        {"train_images", std::to_string(dataset_.train.size())},
+        {"layout", samples_.layout},
+        {"category", samples_.category},
+        {"train_images", std::to_string(samples_.train.size())},
         {"validation_images",
-         fmt::format("{} ({})", dataset_.validation.size(), validation_source_)},
+         fmt::format("{} ({})", samples_.validation.size(), samples_.validation_source)},
         {"penalty", images_->penalty_description()},
         {"teacher.weights", inputs_.at("the teacher's weights")}};
     for (const auto& [key, value] : teacher_metadata_) {
@@ -818,10 +630,8 @@ class Run {
   const std::function<void(const TrainProgress&)>& progress_;
   const std::string precision_;
   const bool device_step_;
-  const fs::path output_;
-  Dataset dataset_;
-  bool augmented_ = false;
-  std::string validation_source_;
+  const TrainingFolder folder_;
+  const TrainingSamples samples_;
   const std::map<std::string, std::string> teacher_metadata_;
   std::unique_ptr<TrainingImages> images_;
   std::map<std::string, std::string> inputs_;
@@ -837,7 +647,6 @@ class Run {
   torch::Tensor losses_;
   Ranks& ranks_;
   const Fold fold_;
-  std::vector<Sample> left_out_;
   int64_t step_ = 0;
   double seconds_before_ = 0;
   Clock::time_point start_;
@@ -888,16 +697,15 @@ namespace {
 /// One run, or one fold's, in its own folder; `replaces`: whose files make room, if any.
 TrainResult run_one(const TrainOptions& options, const Teacher& teacher, torch::Device device,
                     const std::function<void(const TrainProgress&)>& progress, Ranks& ranks,
-                    Fold fold, const fs::path& replaces) {
-  const fs::path output = options.output;
+                    Fold fold, const std::optional<TrainingFolder>& replaces) {
   Run run(options, teacher, device, progress, ranks, fold);
   // Only now that the options and images are known to be good.
-  if (ranks.first() && !replaces.empty()) put_aside(replaces);
+  if (ranks.first() && replaces) replaces->put_aside();
   std::optional<FolderLock> lock;
   if (ranks.first()) {
-    make_folder(output);
-    lock.emplace(output, "another training is writing to it");
-    remove_leftovers(output);
+    make_folder(options.output);
+    lock.emplace(options.output, "another training is writing to it");
+    remove_leftovers(options.output);
   }
   return run.run();
 }
@@ -905,17 +713,18 @@ TrainResult run_one(const TrainOptions& options, const Teacher& teacher, torch::
 /// The models of cross-fitting, one after another; those that are done are passed over.
 void run_folds(const TrainOptions& options, const Teacher& teacher, torch::Device device,
                const std::function<void(const TrainProgress&)>& progress, Ranks& ranks) {
+  const TrainingFolder folder(options.output);
   for (int64_t i = 0; i < options.cross_fit; ++i) {
+    const TrainingFolder fold = folder.fold(i);
+    if (options.resume && fold.has_scores()) continue;
     TrainOptions one = options;
-    const fs::path output = fold_folder(options.output, i);
-    one.output = output.string();
+    one.output = fold.path().string();
     one.overwrite = false;
     one.snapshot_steps = 0;
-    if (options.resume && fs::exists(output / kFoldScores)) continue;
-    one.resume = options.resume && fs::exists(output / "checkpoint.safetensors");
+    one.resume = options.resume && fold.has_checkpoint();
     spdlog::info("cross-fitting, model {} of {}", i + 1, options.cross_fit);
     run_one(one, teacher, device, progress, ranks, {.index = i, .count = options.cross_fit},
-            options.overwrite && i == 0 ? options.output : "");
+            options.overwrite && i == 0 ? std::optional(folder) : std::nullopt);
   }
 }
 
@@ -925,27 +734,19 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
                            torch::Device device,
                            const std::function<void(const TrainProgress&)>& progress) {
   check_train_options(options);
-  const fs::path output = options.output;
+  const TrainingFolder folder(options.output);
   TrainOptions now = options;
-  const bool has_checkpoint = fs::exists(output / "checkpoint.safetensors");
-  const bool began = fs::exists(output / "train_log.csv") || fs::exists(output / kCrossFit);
+  const bool has_checkpoint = folder.has_checkpoint();
   if (options.resume && !has_checkpoint) {
-    require(began && !fs::exists(output / "model.safetensors"),
-            "{}: has no checkpoint.safetensors to resume from", output.string());
+    require(folder.has_begun() && !fs::exists(folder.model()),
+            "{}: has no checkpoint.safetensors to resume from", folder.path().string());
     if (options.cross_fit == 0) {
-      spdlog::info("{}: was stopped before its first checkpoint; beginning anew", output.string());
+      spdlog::info("{}: was stopped before its first checkpoint; beginning anew",
+                   folder.path().string());
     }
     now.resume = false;
   }
-  if (!options.resume && !options.overwrite) {
-    for (const char* name :
-         {"model.safetensors", "checkpoint.safetensors", "replaced", kCrossFit}) {
-      require(!fs::exists(output / name),
-              "{}: already holds {}; give another output folder, --resume to go on, or --overwrite "
-              "to begin anew",
-              output.string(), name);
-    }
-  }
+  if (!options.resume && !options.overwrite) folder.require_free();
   // Only now: when the processes have met, the first begins to write.
   Ranks ranks;
   if (!ranks.alone()) spdlog::info("process {} of {}", ranks.rank(), ranks.size());
@@ -953,7 +754,8 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
     run_folds(options, teacher, device, progress, ranks);
   }
   const bool replace = options.overwrite && options.cross_fit == 0;
-  return run_one(now, teacher, device, progress, ranks, {}, replace ? output : fs::path());
+  return run_one(now, teacher, device, progress, ranks, {},
+                 replace ? std::optional(folder) : std::nullopt);
 }
 
 }  // namespace efficientad

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "cli/program.h"
+#include "efficientad/core/file.h"
 #include "efficientad/data/image.h"
 #include "efficientad/detect/model_bundle.h"
 
@@ -127,7 +128,15 @@ TEST_F(EvalInfer, EvalMeasuresAnybodysMaps) {
   EXPECT_NE(again.out.find("| nut |"), std::string::npos) << again.out;
   EXPECT_NE(read_text(results.path / "all/index.html").find("nut/report.html"), std::string::npos);
   EXPECT_EQ(fs::last_write_time(report), first);
-  fs::last_write_time(trained / "nut/model.safetensors", first + std::chrono::seconds(1));
+  // Of other options, or of none that can be told, it is not.
+  const auto other = run(all + " --shift-average 2");
+  EXPECT_EQ(other.err.find("is evaluated already"), std::string::npos) << other.err;
+  EXPECT_EQ(nlohmann::json::parse(read_text(report)).at("options").at("shift_average"), 2);
+  std::ofstream(report) << "[]";
+  EXPECT_EQ(run(all).status, 0);
+  EXPECT_TRUE(nlohmann::json::parse(read_text(report)).is_object());
+  fs::last_write_time(trained / "nut/model.safetensors",
+                      fs::last_write_time(report) + std::chrono::seconds(1));
   EXPECT_EQ(run(all).status, 0);
   EXPECT_GT(fs::last_write_time(report), first);
   EXPECT_EQ(run(all + " --shard 2").status, 2);
@@ -188,9 +197,38 @@ TEST_F(EvalInfer, ThresholdIsChosenAnew) {
   EXPECT_EQ(result.status, 0) << result.err;
   result = set("--rule value --value 0.75");
   EXPECT_EQ(load_bundle(model).threshold, 0.75);
+  for (const char* how :
+       {"--rule value", "--rule value --value x", "--rule value --value inf", "--value 0.5",
+        "--scores x.csv", "--rule value --value 0.5 --scores x.csv"}) {
+    EXPECT_EQ(set(how).status, 2) << how;
+  }
   EXPECT_EQ(set("--rule f1").status, 2);
   EXPECT_EQ(set("--rule f1 --scores " + data("test/good/000.png")).status, 1);
   EXPECT_EQ(load_bundle(model).threshold, 0.75);
+}
+
+TEST_F(EvalInfer, OneProgramWritesToAFolder) {
+  fs::create_directories(output);
+  const FolderLock lock(output, "unused");
+  for (const std::string& command :
+       {eval_arguments(), infer_arguments() + " " + data("test/good")}) {
+    const auto result = run(command + " --output " + output);
+    EXPECT_EQ(result.status, 1);
+    EXPECT_NE(result.err.find("another program is writing to it"), std::string::npos) << result.err;
+    EXPECT_TRUE(fs::is_empty(output));
+  }
+}
+
+TEST_F(EvalInfer, OneLongNameDoesNotStopTheOthers) {
+  const fs::path images = results.path / "images";
+  fs::create_directories(images);
+  fs::copy_file(data("test/good/000.png"), images / "a.png");
+  fs::copy_file(data("test/good/000.png"), images / (std::string(251, 'n') + ".png"));
+  const auto result = run(infer_arguments() + " --maps " + images.string() + " --output " + output);
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(lines_of(fs::path(output) / "scores.csv"), 3);
+  EXPECT_NE(read_text(fs::path(output) / "errors.csv").find("File name too long"),
+            std::string::npos);
 }
 
 TEST_F(EvalInfer, EvalRefusesWhatItCannotUse) {
@@ -217,6 +255,10 @@ TEST_F(EvalInfer, EvalRefusesWhatItCannotUse) {
   EXPECT_NE(result.err.find("batchsize"), std::string::npos) << result.err;
   EXPECT_NE(result.err.find("config.json"), std::string::npos) << result.err;
   EXPECT_FALSE(fs::exists(output));
+  result = run(eval_arguments() + " --output " + data("test/results"));
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("lies among the data set's images"), std::string::npos) << result.err;
+  EXPECT_FALSE(fs::exists(data("test/results")));
 }
 
 TEST_F(EvalInfer, InferScoresFilesFoldersAndGlobs) {

@@ -88,8 +88,16 @@ TEST_F(Sweep, RefusesWhatItCannotUse) {
   expect_usage_error("--set steps", "must be a training option and values");
   expect_usage_error("--set stepz=3", "unknown option stepz");
   expect_usage_error("--set steps=0", "steps is 0");
+  expect_usage_error("--set shots=1,2", "shots is not for it");
+  expect_usage_error("--set steps=2,2", "names a value twice");
+  expect_usage_error("--set steps=1 --set steps=2", "set is given twice for one option");
+  expect_usage_error("--shots 1,2,1", "names a number twice");
   // Another training's rows would stand beside these.
   ASSERT_EQ(run_program(EFFICIENTAD_PROGRAM, arguments("same") + " --shots 1 --seeds 1").status, 0);
+  const auto evaluated = run_program(EFFICIENTAD_PROGRAM, arguments("same") + " --shift-average 2");
+  EXPECT_EQ(evaluated.status, 2);
+  EXPECT_NE(evaluated.err.find("evaluation.shift_average was 1"), std::string::npos)
+      << evaluated.err;
   std::ofstream(dir_.path / "config.json") << R"({"image_size": 64, "steps": 3})";
   const auto other = run_program(EFFICIENTAD_PROGRAM, arguments("same"));
   EXPECT_EQ(other.status, 2);

@@ -25,6 +25,12 @@ TEST(Error, TorchErrorsLoseTheirBacktrace) {
   }
 }
 
+TEST(Error, ErrorsOfFilesNameTheFile) {
+  const std::filesystem::filesystem_error error("status", "/a/b",
+                                                std::make_error_code(std::errc::permission_denied));
+  EXPECT_EQ(message_of(error), "/a/b: Permission denied");
+}
+
 TEST(Error, MessagesAreOneLineWhateverANameHolds) {
   EXPECT_EQ(message_of(Error("a\nb\x01: größer")), "a\\nb\\x01: größer");
 }

@@ -75,6 +75,25 @@ TEST(File, LongNamesAreNoLongerWhileTheyAreWritten) {
   EXPECT_EQ(read_file(path), "x");
 }
 
+TEST(File, ALinkStaysOneAndPermissionsStay) {
+  const TempDir dir;
+  write_file(dir.path / "real", "old");
+  fs::permissions(dir.path / "real", fs::perms::owner_read | fs::perms::owner_write);
+  fs::create_symlink("real", dir.path / "link");
+  write_file(dir.path / "link", "new");
+  EXPECT_TRUE(fs::is_symlink(dir.path / "link"));
+  EXPECT_EQ(read_file(dir.path / "real"), "new");
+  EXPECT_EQ(fs::status(dir.path / "real").permissions(),
+            fs::perms::owner_read | fs::perms::owner_write);
+}
+
+TEST(File, ANameThatIsTooLongIsAnError) {
+  const TempDir dir;
+  const fs::path path = dir.path / std::string(300, 'n');
+  EXPECT_ERROR(write_file(path, "x"), Error, "cannot be written: File name too long");
+  EXPECT_ERROR(read_file(path), Error, "cannot be opened: File name too long");
+}
+
 TEST(File, AFolderIsLockedOnce) {
   const TempDir dir;
   {

@@ -72,13 +72,42 @@ TEST_F(DatasetCheckTest, MasksWithoutImage) {
 }
 
 TEST_F(DatasetCheckTest, MasksOfAnotherSize) {
-  write_image(root_ / "ground_truth/cut/3_mask.png", torch::ones({30, 20}, torch::kUInt8));
+  write_image(root_ / "ground_truth/cut/3_mask.png", mask_.t().contiguous());
   expect_problem("3_mask.png is 20x30, but its image");
 }
 
 TEST_F(DatasetCheckTest, EmptyMasks) {
   write_image(root_ / "ground_truth/cut/3_mask.png", torch::zeros({20, 30}, torch::kUInt8));
   expect_problem("marks no defect");
+}
+
+TEST_F(DatasetCheckTest, MasksThatAreNone) {
+  write_image(root_ / "ground_truth/cut/3_mask.png", torch::ones({20, 30}, torch::kUInt8));
+  expect_problem("marks all of the image");
+  mask_[5].fill_(250);
+  mask_[6].fill_(251);
+  write_image(root_ / "ground_truth/cut/3_mask.png", mask_);
+  expect_problem("has 3 values besides zero, and each of these pixels counts as defective");
+}
+
+TEST_F(DatasetCheckTest, OneImageOfTwoKinds) {
+  fs::copy_file(root_ / "test/cut/3.png", root_ / "test/good/7.png");
+  expect_problem("7.png is the same file as");
+}
+
+TEST_F(DatasetCheckTest, RulesOfLoco) {
+  fs::create_directories(root_ / "validation/good");
+  write_image(root_ / "validation/good/8.png", picture(20, 30));
+  fs::create_directories(root_ / "ground_truth/cut/3");
+  fs::rename(root_ / "ground_truth/cut/3_mask.png", root_ / "ground_truth/cut/3/000.png");
+  expect_problem("defects_config.json: no such file");
+  write_bytes(root_ / "defects_config.json", "{}");
+  expect_problem("expected a list of pixel_value");
+  const std::string rule = R"("saturation_threshold": 1, "relative_saturation": true})";
+  write_bytes(root_ / "defects_config.json", R"([{"pixel_value": 254, )" + rule + "]");
+  expect_problem("has the value 255, which defects_config.json does not know");
+  write_bytes(root_ / "defects_config.json", R"([{"pixel_value": 255, )" + rule + "]");
+  EXPECT_TRUE(problems().empty());
 }
 
 TEST_F(DatasetCheckTest, TestImagesThatAreTrainedOn) {

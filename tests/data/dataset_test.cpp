@@ -105,7 +105,8 @@ TEST_F(MvtecTest, names_the_categories_that_exist) {
 }
 
 TEST_F(MvtecTest, a_category_lies_in_the_root) {
-  for (const std::string& name : Ids{"../bottle", (root / "bottle").string(), "cable/../bottle"}) {
+  for (const std::string& name :
+       Ids{"../bottle", (root / "bottle").string(), "cable/../bottle", ".", "bottle/", "a/b"}) {
     EXPECT_ERROR(open_dataset("mvtec", root, name), UsageError, "must be the name of a folder in");
   }
 }
@@ -126,6 +127,17 @@ TEST_F(MvtecTest, names_missing_and_empty_folders) {
 TEST_F(MvtecTest, refuses_two_images_of_one_name) {
   touch(root, {"bottle/test/crack/000.jpg"});
   EXPECT_ERROR(open_dataset("mvtec", root, "bottle"), Error, "more than one image called 000");
+}
+
+TEST_F(MvtecTest, results_lie_outside_of_the_images) {
+  const Dataset dataset = open_dataset("mvtec", root, "bottle");
+  for (const char* inside : {"test", "test/new/report", "test/good", "ground_truth/x", "train"}) {
+    EXPECT_ERROR(require_apart(dataset, root / "bottle" / inside), UsageError,
+                 "lies among the data set's images");
+  }
+  for (const char* outside : {".", "bottle", "bottle/results", "bottle/testing", "runs/bottle"}) {
+    require_apart(dataset, root / outside);
+  }
 }
 
 TEST(loco, opens_a_category) {
@@ -238,6 +250,9 @@ TEST(btad, opens_a_category) {
   EXPECT_EQ(dataset.test[0].mask_paths, Paths{root / "01/ground_truth/ko/2.png"});
   EXPECT_EQ(detect_layout(root, ""), "btad");
   EXPECT_EQ(list_categories("auto", root), (std::vector<std::string>{"01", "03"}));
+  // Filed as good/1 too.
+  touch(root, {"01/test/good/1.bmp", "01/ground_truth/good/1.png"});
+  EXPECT_ERROR(open_dataset("btad", root, "01"), Error, "are both called 1 and of the kind good");
 }
 
 TEST(visa, opens_what_its_table_says) {
@@ -295,6 +310,13 @@ TEST(csv, opens_what_it_says) {
   EXPECT_ERROR(with(start + "a.png,normal,test\n"), Error, "no images of the split train");
   EXPECT_ERROR(with(start + "a.png,../x,test\n"), Error, "names a folder");
   EXPECT_ERROR(with(start + "\"a.png,normal,test\n"), Error, "does not end");
+  EXPECT_ERROR(with(start + "a.png,normal,train\n./a.png,normal,train\n"), Error,
+               "is in more than one row");
+  const Dataset blanks =
+      with(start + "a.png,normal,train\nb.png, Normal ,test\ne.png,bad\t,test\n");
+  EXPECT_EQ(ids_of(blanks.test), (Ids{"good/b", "anomaly/e"}));
+  fs::rename(file, root / "PARTS.CSV");
+  EXPECT_EQ(detect_layout(root / "PARTS.CSV", ""), "csv");
 }
 
 TEST(detect_layout, says_what_it_looked_for) {

@@ -65,9 +65,14 @@ TEST(Collect, FindsReportsAndNamesThoseThatContradict) {
   write("a/x", report_of("pushpins", 0, 0.5));
   write("b/y/z", report_of("screw_bag", 0, 0.5));
   EXPECT_EQ(find_reports({dir.path}).size(), 2u);
+  EXPECT_EQ(find_reports({dir.path, dir.path / "a", dir.path / "b/.."}).size(), 2u);
   write("c", report_of("pushpins", 0, 0.6));
   EXPECT_ERROR(collect(find_reports({dir.path})), Error, "are both of loco, category pushpins");
   write_file(dir.path / "c/report.json", "{\"a\": 1}");
+  EXPECT_ERROR(collect(find_reports({dir.path})), Error, "is no report");
+  auto damaged = report_of("wood", 0, 0.6);
+  damaged.report["au_pro"] = {1};
+  write("c", damaged);
   EXPECT_ERROR(collect(find_reports({dir.path})), Error, "is no report");
   write_file(dir.path / "c/report.json", "{");
   EXPECT_ERROR(find_reports({dir.path}), Error, "c/report.json");

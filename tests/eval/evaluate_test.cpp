@@ -88,6 +88,33 @@ TEST(Evaluate, WritesMapsOfTheImagesSizeAndTheirMaximumIsTheScore) {
   EXPECT_EQ(evaluation.no_pixel_metrics, "");
 }
 
+TEST(Evaluate, MapsOfLocoHaveNoEqualZeros) {
+  // MVTec LOCO's script wants 50 equidistant ranks of all scores to differ.
+  const TempDir dir;
+  Dataset dataset = make_dataset(dir.path / "data", /*masks=*/false);
+  // All negative inside the border, so that a zero is the score.
+  ModelBundle bundle = random_bundle();
+  bundle.quantiles = {.q_a_st = 10, .q_b_st = 20, .q_a_ae = 10, .q_b_ae = 20};
+  const Detector detector(bundle);
+  std::map<std::string, std::vector<torch::Tensor>> maps;
+  for (const char* layout : {"mvtec", "loco"}) {
+    dataset.layout = layout;
+    for (const auto& image : evaluate(detector, dataset, {.output = dir.path / layout}).images) {
+      EXPECT_EQ(image.score, 0);
+      maps[layout].push_back(read_tiff(image.map_path));
+      EXPECT_EQ(maps[layout].back().max().item<double>(), 0);
+    }
+  }
+  const auto most_of_one_value = [](const std::vector<torch::Tensor>& all) {
+    const torch::Tensor values = torch::cat(all).flatten();
+    const auto counts = std::get<2>(torch::_unique2(values, true, false, /*return_counts=*/true));
+    return static_cast<double>(counts.max().item<int64_t>()) / static_cast<double>(values.numel());
+  };
+  EXPECT_GT(most_of_one_value(maps["mvtec"]), 0.3);
+  EXPECT_LT(most_of_one_value(maps["loco"]), 1.0 / 50);
+  for (size_t i = 0; i < 4; ++i) expect_near(maps["loco"][i], maps["mvtec"][i], 0, 1e-6);
+}
+
 TEST(Evaluate, BatchesGiveTheScoresOfSingleImages) {
   const TempDir dir;
   const Dataset dataset = make_dataset(dir.path / "data", /*masks=*/false);
@@ -120,6 +147,43 @@ TEST(Evaluate, UnitesSeveralMasks) {
   evaluate_pixels(evaluation, Dataset{});
   EXPECT_EQ(evaluation.pixel_metrics.positives, 20);
   EXPECT_EQ(evaluation.pixel_metrics.negatives, 60);
+}
+
+TEST(Evaluate, RulesOfLocoAreReadBeforeAnyWork) {
+  const TempDir dir;
+  Dataset dataset = make_dataset(dir.path / "data", /*masks=*/true);
+  dataset.layout = "loco";
+  const Detector detector(random_bundle());
+  EXPECT_ERROR(evaluate(detector, dataset, {.output = dir.path / "out"}), Error,
+               "defects_config.json: no such file");
+  EXPECT_FALSE(fs::exists(dir.path / "out"));
+}
+
+TEST(Evaluate, MapsWithInfinityAreRefused) {
+  const TempDir dir;
+  const Dataset dataset = make_dataset(dir.path / "data", /*masks=*/false);
+  for (const auto& sample : dataset.test) {
+    torch::Tensor map = torch::rand({70, 90});
+    if (&sample == &dataset.test[2]) map[3][4] = INFINITY;
+    write_tiff(anomaly_map_path(dir.path / "maps/nut", sample), map);
+  }
+  EXPECT_ERROR(evaluate_maps(dir.path / "maps", dataset, {}), Error,
+               "scratch/000.tiff: holds NaN or infinity");
+}
+
+TEST(Evaluate, SaysWhenEarlierMapsAreAboutToGo) {
+  const TempDir dir;
+  const Dataset dataset = make_dataset(dir.path / "data", /*masks=*/false);
+  const Detector detector(random_bundle());
+  const fs::path map = dir.path / "out/anomaly_maps/nut/test/good/000.tiff";
+  write_tiff(map, torch::zeros({1, 1}));
+  int calls = 0;
+  evaluate(detector, dataset, {.output = dir.path / "out", .before_replacing = [&] {
+                                 ++calls;
+                                 EXPECT_EQ(read_tiff(map).numel(), 1);
+                               }});
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(read_tiff(map).numel(), 70 * 90);
 }
 
 TEST(Evaluate, MaskOfAnotherSizeIsAnErrorBeforeAnyWork) {

@@ -94,6 +94,10 @@ std::vector<std::string> list_categories(const std::string& layout,
                                          const std::filesystem::path& root,
                                          const FolderLayout& folder = {});
 
+/// Throws UsageError if results in `output` would lie among the set's images or masks, where they
+/// would be taken for some.
+void require_apart(const Dataset& dataset, const std::filesystem::path& output);
+
 /// Keeps `shots` of the training images, chosen by `seed`; 0 keeps all. Throws Error if there are
 /// fewer.
 void keep_shots(Dataset& dataset, int64_t shots, int64_t seed);

@@ -69,6 +69,8 @@ struct EvaluateSettings {
   int loader_threads = 1;
   /// Called after each batch: images done, and all.
   std::function<void(int64_t done, int64_t total)> progress = {};
+  /// Called when all is computed, before an earlier evaluation's maps are replaced.
+  std::function<void()> before_replacing = {};
 };
 
 /// <category folder>/test/<defect>/<id>.tiff, as MVTec's evaluation scripts expect it.
@@ -80,15 +82,16 @@ std::filesystem::path anomaly_map_path(const std::filesystem::path& category_fol
 void check_mask_sizes(const Dataset& dataset);
 
 /// Runs the detector over the test images, writes their anomaly maps and computes all metrics.
-/// Throws Error for a set without test images, a mask of another size (before any work), an image
-/// that cannot be read or a map with NaN; Interrupted if the user asks to stop (maps written until
+/// Throws Error for a set without test images, a mask of another size or defects_config.json that
+/// cannot be used (before any work), an image that cannot be read or a map with NaN or infinity;
+/// Interrupted if the user asks to stop (maps written until
 /// then are whole).
 Evaluation evaluate(const Detector& detector, const Dataset& dataset,
                     const EvaluateSettings& settings);
 
 /// The same of anomaly maps that something else made: <maps>/<category>/test/<kind>/<id>.tiff, or
 /// without <category>; an image's score is its map's maximum. Throws Error if a map is missing,
-/// cannot be read, is not of its image's size, or holds NaN.
+/// cannot be read, is not of its image's size, or holds NaN or infinity.
 Evaluation evaluate_maps(const std::filesystem::path& maps, const Dataset& dataset,
                          const EvaluateSettings& settings);
 

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <vector>
 
+#include "efficientad/data/saturation.h"
+
 namespace efficientad {
 
 /// What each pixel of a map, once found, adds to the overlap of its regions, and how many regions
@@ -19,19 +21,6 @@ struct Overlap {
 /// For PRO (Bergmann et al. 2021, MVTec AD): a region is an 8-connected component of the mask,
 /// uint8 [H, W], not zero where defective; each of its pixels adds 1 / its area.
 Overlap pro_overlap(const torch::Tensor& mask);
-
-/// How much of a defect must be found for its overlap to be complete (MVTec LOCO's
-/// defects_config.json).
-struct SaturationRule {
-  /// Value of the defect's pixels in its mask, 1 to 255.
-  int64_t pixel_value = 0;
-  /// Pixels, or a share of the defect's area.
-  double threshold = 0;
-  bool relative = false;
-};
-
-/// Reads <category folder>/defects_config.json; throws Error if it is missing or damaged.
-std::vector<SaturationRule> read_saturation_rules(const std::filesystem::path& file);
 
 /// Pixels that complete the overlap of a defect of `area` pixels: int(threshold * area) or
 /// min(threshold, area), at least 1.

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "efficientad/data/dataset.h"
+
+namespace efficientad {
+
+/// How much of a defect must be found for its overlap to be complete (MVTec LOCO's
+/// defects_config.json).
+struct SaturationRule {
+  /// Value of the defect's pixels in its mask, 1 to 255.
+  int64_t pixel_value = 0;
+  /// Pixels, or a share of the defect's area.
+  double threshold = 0;
+  bool relative = false;
+};
+
+/// <category folder>/defects_config.json.
+std::filesystem::path saturation_file(const Dataset& dataset);
+
+/// Reads it; throws Error if it is missing or damaged.
+std::vector<SaturationRule> read_saturation_rules(const std::filesystem::path& file);
+
+}  // namespace efficientad

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "efficientad/train/checkpoint.h"
+
+namespace efficientad {
+
+/// What a training keeps in its output folder: the model, the log, the checkpoints, the folders of
+/// cross-fitting, and an earlier run's files until this one is done.
+class TrainingFolder {
+ public:
+  explicit TrainingFolder(std::filesystem::path path) : path_(std::move(path)) {}
+
+  const std::filesystem::path& path() const { return path_; }
+  std::filesystem::path model() const { return path_ / "model.safetensors"; }
+  std::filesystem::path options() const { return path_ / "options.json"; }
+  std::filesystem::path log() const { return path_ / "train_log.csv"; }
+  std::filesystem::path checkpoint() const { return path_ / "checkpoint.safetensors"; }
+  std::filesystem::path snapshot(int64_t step) const;
+  /// The folder of one of cross-fitting's models.
+  TrainingFolder fold(int64_t index) const;
+
+  bool has_checkpoint() const { return std::filesystem::exists(checkpoint()); }
+  /// Whether a run got as far as its first file.
+  bool has_begun() const;
+  /// Throws Error if the folder holds a run, or what is left of one.
+  void require_free() const;
+
+  /// Moves an earlier run's files away until this one is done; those that were moved by a run that
+  /// did not get done stay, and its own go.
+  void put_aside() const;
+  /// Removes what put_aside() keeps.
+  void remove_replaced() const;
+
+  /// Begins the log with its header.
+  void begin_log() const;
+  /// Leaves of the log what belongs to the first `steps` steps.
+  void cut_log(int64_t steps) const;
+
+  /// Keeps the checkpoint before as well. There is a good one at every moment.
+  void save(const Checkpoint& checkpoint) const;
+  /// The last checkpoint, or the one before it if that is damaged.
+  Checkpoint load() const;
+  void remove_checkpoints() const;
+
+  /// Of the images that a fold's model judged.
+  void write_scores(const std::vector<double>& scores) const;
+  bool has_scores() const;
+  /// Of the images of all `count` folds. Throws Error if a file is damaged.
+  std::vector<double> scores_of_folds(int64_t count) const;
+
+ private:
+  std::filesystem::path previous_checkpoint() const;
+  std::filesystem::path scores() const;
+  std::filesystem::path folds() const;
+  std::filesystem::path replaced() const;
+
+  std::filesystem::path path_;
+};
+
+}  // namespace efficientad
