@@ -107,10 +107,12 @@ std::optional<double> mean_of(const std::map<std::string, std::optional<double>>
   return sum / static_cast<double>(defined);
 }
 
-/// The map with numbers from -1e-6 to 0 instead of its zeros, which a map with a border has many
-/// of. MVTec LOCO's evaluation script takes thresholds at equal ranks of all pixels, and stops
-/// where two are the same. In an order by chance they give the curve that equal ones give, which is
-/// a straight line. The first stays, so that no maximum changes.
+/// The map with numbers from -1e-6 to 0, by chance, instead of its zeros, which a map with a border
+/// has many of: MVTec LOCO's evaluation script takes thresholds at equal ranks of all pixels, and
+/// stops where two are the same. AU-PRO stays what equal zeros give; AU-sPRO beyond the
+/// false-positive rate at which zeros are reached (some 0.1) grows by a point or two, because a
+/// defect under the border is complete before all of it is found. The first zero stays, so that no
+/// maximum changes.
 torch::Tensor without_equal_zeros(const torch::Tensor& map, int64_t image) {
   constexpr uint64_t kStream = 1;
   constexpr double kLeast = -1e-6;
