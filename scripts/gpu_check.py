@@ -282,6 +282,9 @@ def markdown(content: dict) -> str:
         for entry in content["throughput"]:
             key = (entry["model_size"], f"ours, {entry.get('callers') or 1} callers")
             rates[key] = {row["batch"]: row["images_per_second"] for row in entry["throughput"]}
+            watts = {row["batch"]: row["watts"] for row in entry["throughput"] if row.get("watts")}
+            if watts:
+                rates[(entry["model_size"], "ours, watts")] = watts
         for entry in content["peers"]:
             if entry.get("kind") == "throughput" and "error" not in entry:
                 rates.setdefault((entry["model_size"], entry["engine"]), {})[

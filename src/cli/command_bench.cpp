@@ -20,6 +20,7 @@
 #include "cli/bench_options.h"
 #include "cli/command.h"
 #include "efficientad/core/device.h"
+#include "efficientad/core/gpu_usage.h"
 #include "efficientad/core/interrupt.h"
 #include "efficientad/core/log.h"
 #include "efficientad/data/dead_leaves.h"
@@ -161,10 +162,34 @@ std::string layer_table(const ModelBundle& bundle, const torch::Tensor& input, i
   return table;
 }
 
+/// Mean power that a GPU takes from the object's making on.
+class PowerMeter {
+ public:
+  explicit PowerMeter(torch::Device device) : device_(device), before_(gpu_usage(device)) {}
+
+  /// Watts; nothing where they are not told.
+  std::optional<double> watts() const {
+    const double seconds = ms_since(start_) / 1000;
+    const auto now = gpu_usage(device_);
+    if (!before_ || !now || !before_->joules || !now->joules || seconds <= 0) return std::nullopt;
+    return (*now->joules - *before_->joules) / seconds;
+  }
+
+ private:
+  torch::Device device_;
+  Clock::time_point start_ = Clock::now();
+  std::optional<GpuUsage> before_;
+};
+
+struct Throughput {
+  double images_per_second = 0;
+  std::optional<double> watts;
+};
+
 /// From images in memory to their maps in memory: `callers` threads ask for batches of `batch`,
 /// each as soon as it has the one before.
-double images_per_second(const Detector& detector, const torch::Tensor& image_u8, int64_t batch,
-                         int64_t callers) {
+Throughput measure_throughput(const Detector& detector, torch::Device device,
+                              const torch::Tensor& image_u8, int64_t batch, int64_t callers) {
   constexpr int64_t kBefore = 4;
   constexpr double kSeconds = 1.0;
   const torch::Tensor images = image_u8.repeat({batch, 1, 1, 1});
@@ -189,16 +214,18 @@ double images_per_second(const Detector& detector, const torch::Tensor& image_u8
     }));
   }
   all_ready.arrive_and_wait();
+  const PowerMeter meter(device);
   const auto start = Clock::now();
   while (ms_since(start) < 1000 * kSeconds && !interrupt_requested()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   const auto images_done = static_cast<double>(done);
   const double seconds = ms_since(start) / 1000;
+  const std::optional<double> watts = meter.watts();
   stop = true;
   for (auto& thread : threads) thread.get();
   if (interrupt_requested()) throw Interrupted("interrupted");
-  return images_done / seconds;
+  return {.images_per_second = images_done / seconds, .watts = watts};
 }
 
 /// Time of each operation of a batch on the GPU, and what its convolutions compute.
@@ -272,8 +299,11 @@ int bench(const Arguments& arguments) {
   const torch::Tensor input = to_float_chw(input_u8[0]).unsqueeze(0);
   const torch::Tensor batch = input_u8.repeat({options.batch, 1, 1, 1});
   torch::Tensor maps;
-  const auto latency =
-      time_runs(options.warmup, options.runs, [&] { maps = detector.maps_of_bytes(batch); });
+  const auto run = [&] { maps = detector.maps_of_bytes(batch); };
+  time_runs(options.warmup, 0, run);
+  const PowerMeter meter(device);
+  const auto latency = time_runs(0, options.runs, run);
+  const std::optional<double> watts = meter.watts();
   const double steady_mib = memory_mib();
   Detection detection;
   const auto finish = time_runs(1, 10, [&] {
@@ -288,11 +318,11 @@ int bench(const Arguments& arguments) {
   nlohmann::ordered_json throughput = nlohmann::ordered_json::array();
   if (options.throughput) {
     for (const int64_t size : batches) {
-      throughput.push_back(
-          {{"batch", size},
-           {"images_per_second", images_per_second(detector, input_u8, size, options.callers)}});
-      spdlog::info("batch {}: {:.0f} images/s", size,
-                   throughput.back()["images_per_second"].get<double>());
+      const Throughput measured =
+          measure_throughput(detector, device, input_u8, size, options.callers);
+      throughput.push_back({{"batch", size}, {"images_per_second", measured.images_per_second}});
+      if (measured.watts) throughput.back()["watts"] = *measured.watts;
+      spdlog::info("batch {}: {:.0f} images/s", size, measured.images_per_second);
     }
   }
   const double median = at_share(latency, 0.5);
@@ -321,6 +351,9 @@ int bench(const Arguments& arguments) {
       {"steady_memory_mib", steady_mib},
       {"peak_memory_mib", peak_memory_mib()},
       {"score", detection.score}};
+  const std::optional<GpuUsage> gpu = gpu_usage(device);
+  if (gpu) result["gpu_peak_memory_mib"] = gpu->peak_memory_mib;
+  if (watts) result["watts"] = *watts;
   if (options.throughput) {
     result["callers"] = options.callers;
     result["throughput"] = throughput;
@@ -345,10 +378,14 @@ int bench(const Arguments& arguments) {
       latency.front(), options.runs, 1000 * static_cast<double>(options.batch) / median,
       at_share(decode, 0.5), image_u8.size(1), image_u8.size(0), at_share(resize, 0.5),
       at_share(finish, 0.5), first_result_ms, steady_mib, before_mib, peak_memory_mib());
+  if (gpu) {
+    fmt::print("  GPU                 {:9.0f} MiB at most{}\n", gpu->peak_memory_mib,
+               watts ? fmt::format(", {:.0f} W while it ran", *watts) : "");
+  }
   for (const auto& row : throughput) {
-    fmt::print("  batch {:4}          {:9.1f} images/s from memory, {} callers\n",
-               row["batch"].get<int64_t>(), row["images_per_second"].get<double>(),
-               options.callers);
+    fmt::print("  batch {:4}          {:9.1f} images/s from memory, {} callers{}\n",
+               row["batch"].get<int64_t>(), row["images_per_second"].get<double>(), options.callers,
+               row.contains("watts") ? fmt::format(", {:.0f} W", row["watts"].get<double>()) : "");
   }
   if (!layers.empty()) fmt::print("\n{}", layers);
   return 0;

@@ -172,6 +172,11 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
     reports[category] = *other;
     note_page(category);
   }
+  Json in_order = Json::object();
+  for (const auto& category : all) {
+    if (reports.contains(category)) in_order[category] = reports[category];
+  }
+  reports = in_order;
   const std::string table = reports_table(reports);
   if (!reports.empty()) {
     write_file(fs::path(options.output) / "summary.md", table);

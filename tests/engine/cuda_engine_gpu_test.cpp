@@ -4,10 +4,12 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <chrono>
 #include <thread>
 
 #include "efficientad/core/cuda_part.h"
 #include "efficientad/core/device.h"
+#include "efficientad/core/gpu_usage.h"
 #include "efficientad/nn/convolution.h"
 #include "efficientad/nn/imagenet.h"
 #include "engine/cpu_operations.h"
@@ -330,6 +332,21 @@ TEST(CudaEngineOnAGpu, ThreadsMayShareOne) {
   }
   for (auto& thread : threads) thread.join();
   for (const double share : worst) EXPECT_LT(share, 1e-4);
+}
+
+TEST(GpuUsage, GrowsWithWork) {
+  SKIP_WITHOUT_GPU();
+  const torch::Device device = select_device("auto");
+  const auto before = gpu_usage(device);
+  ASSERT_TRUE(before.has_value());
+  const torch::Tensor x = torch::randn({4096, 4096}, device);
+  for (int i = 0; i < 200; ++i) x.mm(x);
+  x.cpu();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const auto after = gpu_usage(device);
+  EXPECT_GE(after->peak_memory_mib, 64);
+  if (!before->joules) GTEST_SKIP() << "NVML tells no energy";
+  EXPECT_GT(*after->joules, *before->joules);
 }
 
 TEST(CudaEngineOnAGpu, TooLargeABatchIsHalved) {

@@ -49,6 +49,10 @@ inline constexpr const char* kMakeNccl = "efficientad_make_nccl_1";
 using MakeNccl = c10d::Backend*(c10d::Store* store, int rank, int size, double seconds,
                                 std::string* problem);
 
+/// Of a CUDA device: see GpuUsage; joules is NaN where they are not told.
+inline constexpr const char* kReadGpuUsage = "efficientad_gpu_usage_1";
+using ReadGpuUsage = void(int device, double* joules, double* peak_bytes);
+
 /// What the CUDA part exports as `name`; nullptr, with the reason in `problem`, if it cannot be
 /// loaded.
 void* cuda_symbol(const char* name, std::string& problem);
