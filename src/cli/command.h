@@ -72,8 +72,8 @@ CommonFlags parse_options(const Arguments& arguments, const std::string& descrip
           "--no-" + internal::flag_name(name), [&field] { field = false; }, "not: " + help);
       (field ? on : off)->group("");
     } else {
-      auto* option =
-          app.add_option(info.positional ? internal::flag_name(name) : flag, field, help);
+      auto* option = app.add_option(info.positional ? internal::flag_name(name) + "," + flag : flag,
+                                    field, help);
       option->capture_default_str();
       if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
         option->check([](const std::string& value) {

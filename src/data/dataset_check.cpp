@@ -98,6 +98,11 @@ DatasetCheck check_dataset(const std::string& layout, const fs::path& root,
   for (const auto* part : {&dataset.train, &dataset.validation, &dataset.test}) {
     for (const auto& sample : *part) samples.push_back(&sample);
   }
+  if (!dataset.test.empty() &&
+      std::all_of(dataset.test.begin(), dataset.test.end(),
+                  [](const Sample& sample) { return sample.anomalous(); })) {
+    check.problems.push_back("none of the test images is good, so no figure can be computed");
+  }
   std::optional<std::vector<SaturationRule>> rules;
   const bool has_masks = std::any_of(dataset.test.begin(), dataset.test.end(),
                                      [](const Sample& s) { return !s.mask_paths.empty(); });

@@ -88,7 +88,9 @@ double least_loss(std::vector<LabelledScore> scores,
     }
   };
   // Below the lowest: all are called anomalous.
-  consider(std::nextafter(scores.front().score, -std::numeric_limits<double>::infinity()), 0);
+  constexpr double kBelow = 1e-6;
+  const double lowest = scores.front().score;
+  consider(lowest - kBelow * std::max(1.0, std::abs(lowest)), 0);
   for (size_t i = 0; i < scores.size(); ++i) {
     (scores[i].anomalous ? mistakes.missed : mistakes.false_alarms) += scores[i].anomalous ? 1 : -1;
     if (i + 1 == scores.size()) {

@@ -106,6 +106,7 @@ class Run {
     if (options_.resume) {
       start_averages();
       restore();
+      if (step_ == options_.steps && fs::exists(folder_.model())) return finished_before();
     } else {
       if (ranks_.first()) folder_.begin_log();
       measure_teacher();
@@ -542,6 +543,17 @@ class Run {
     folder_.write_scores(scores);
     folder_.remove_checkpoints();
     return {};
+  }
+
+  /// Of a run that was done already: its model stays as it is, with a threshold chosen since.
+  TrainResult finished_before() const {
+    spdlog::info("{}: is trained already", folder_.model().string());
+    if (!ranks_.first()) return {};
+    return {.model = folder_.model(),
+            .train_images = static_cast<int64_t>(samples_.train.size()),
+            .validation_images = static_cast<int64_t>(samples_.validation.size()),
+            .threshold = load_bundle(folder_.model()).threshold,
+            .seconds = seconds_before_};
   }
 
   TrainResult finish() {

@@ -134,6 +134,17 @@ TEST_F(TrainerTest, SameSeedSameBytes) {
   EXPECT_NE(bytes("first"), bytes("fourth"));
 }
 
+TEST_F(TrainerTest, AFinishedRunIsLeftAsItIs) {
+  const auto trained = train(options_);
+  ModelBundle bundle = load_bundle(trained.model);
+  bundle.threshold = 42;
+  save_bundle(trained.model, bundle);
+  TrainOptions again = options_;
+  again.resume = true;
+  EXPECT_EQ(train(again).threshold, 42);
+  EXPECT_EQ(load_bundle(trained.model).threshold, 42);
+}
+
 TEST_F(TrainerTest, ResumedEqualsUninterrupted) { expect_resumed_equals_uninterrupted(); }
 
 TEST_F(TrainerTest, ResumedEqualsUninterruptedWithEveryExtra) {
