@@ -104,14 +104,10 @@ DatasetCheck check_dataset(const std::string& layout, const fs::path& root,
     check.problems.push_back("none of the test images is good, so no figure can be computed");
   }
   std::optional<std::vector<SaturationRule>> rules;
-  const bool has_masks = std::any_of(dataset.test.begin(), dataset.test.end(),
-                                     [](const Sample& s) { return !s.mask_paths.empty(); });
-  if (dataset.layout == "loco" && has_masks) {
-    try {
-      rules = read_saturation_rules(saturation_file(dataset));
-    } catch (const Error& error) {
-      check.problems.push_back(error.what());
-    }
+  try {
+    rules = saturation_rules_of(dataset);
+  } catch (const Error& error) {
+    check.problems.push_back(error.what());
   }
   const auto total = static_cast<int64_t>(samples.size());
   const auto train = static_cast<int64_t>(dataset.train.size() + dataset.validation.size());

@@ -1,5 +1,6 @@
 #include "efficientad/data/saturation.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "efficientad/core/error.h"
@@ -8,8 +9,6 @@
 namespace efficientad {
 
 namespace fs = std::filesystem;
-
-fs::path saturation_file(const Dataset& dataset) { return dataset.root / "defects_config.json"; }
 
 std::vector<SaturationRule> read_saturation_rules(const fs::path& file) {
   const nlohmann::json config = read_json(file);
@@ -34,6 +33,13 @@ std::vector<SaturationRule> read_saturation_rules(const fs::path& file) {
     expected(false);
   }
   return rules;
+}
+
+std::optional<std::vector<SaturationRule>> saturation_rules_of(const Dataset& dataset) {
+  const bool has_masks = std::any_of(dataset.test.begin(), dataset.test.end(),
+                                     [](const Sample& s) { return !s.mask_paths.empty(); });
+  if (dataset.layout != "loco" || !has_masks) return std::nullopt;
+  return read_saturation_rules(dataset.root / "defects_config.json");
 }
 
 }  // namespace efficientad

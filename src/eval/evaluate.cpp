@@ -131,9 +131,7 @@ torch::Tensor without_equal_zeros(const torch::Tensor& map, int64_t image) {
 /// What must fit before anything is computed.
 void check_masks(const Dataset& dataset) {
   check_mask_sizes(dataset);
-  const bool has_masks = std::any_of(dataset.test.begin(), dataset.test.end(),
-                                     [](const Sample& s) { return !s.mask_paths.empty(); });
-  if (dataset.layout == "loco" && has_masks) read_saturation_rules(saturation_file(dataset));
+  saturation_rules_of(dataset);
 }
 
 /// A folder of results that are not complete; deleted if they do not become so.
@@ -394,8 +392,8 @@ void evaluate_pixels(Evaluation& evaluation, const Dataset& dataset, int loader_
   evaluation.pro_curve = metrics.overlap_curve;
   evaluation.aupimo =
       aupimo(source_of(Regions::kNone, ""), static_cast<int64_t>(evaluation.images.size()));
-  if (dataset.layout == "loco") {
-    rules = read_saturation_rules(saturation_file(dataset));
+  if (const auto of_dataset = saturation_rules_of(dataset)) {
+    rules = *of_dataset;
     std::map<std::string, std::map<std::string, std::optional<double>>> by_limit;
     for (const auto& [kind, unused] : evaluation.auroc_by_defect) {
       const PixelMetrics of_kind =

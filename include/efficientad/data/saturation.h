@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <vector>
 
 #include "efficientad/data/dataset.h"
@@ -18,10 +19,11 @@ struct SaturationRule {
   bool relative = false;
 };
 
-/// <category folder>/defects_config.json.
-std::filesystem::path saturation_file(const Dataset& dataset);
-
-/// Reads it; throws Error if it is missing or damaged.
+/// Reads a defects_config.json; throws Error if it is missing or damaged.
 std::vector<SaturationRule> read_saturation_rules(const std::filesystem::path& file);
+
+/// Those of <category folder>/defects_config.json if the layout is LOCO's and there are masks,
+/// which need them; empty otherwise. Throws Error as read_saturation_rules() does.
+std::optional<std::vector<SaturationRule>> saturation_rules_of(const Dataset& dataset);
 
 }  // namespace efficientad
