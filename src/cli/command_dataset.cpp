@@ -100,8 +100,9 @@ int dataset(const Arguments& arguments) {
     fmt::print("{}\n", dump_json(json));
   } else {
     for (const auto& problem : problems) fmt::print("problem: {}\n", printable(problem));
-    fmt::print("{}\n",
-               problems.empty() ? "no problems" : fmt::format("{} problems", problems.size()));
+    fmt::print("{}\n", problems.empty() ? "no problems"
+                                        : fmt::format("{} problem{}", problems.size(),
+                                                      problems.size() == 1 ? "" : "s"));
   }
   return problems.empty() ? 0 : 1;
 }

@@ -68,6 +68,7 @@ Json evaluate_one(const EvalOptions& options, const Places& places, torch::Devic
     const std::string precision = resolve_engine_precision(options.precision, engine);
     spdlog::info("evaluate {} on {} test images of {}, engine {} in {} on {}", options.model,
                  dataset.test.size(), dataset.category, engine, precision, describe_device(device));
+    warn_of_shift_average(options.model, bundle, options.shift_average);
     detector.emplace(std::move(bundle), device, engine, precision, options.shift_average);
   } else {
     require(fs::is_directory(options.maps), "{}: there is no such folder", options.maps);

@@ -226,6 +226,7 @@ int infer(const Arguments& arguments) {
     detectors.push_back(std::make_unique<Detector>(load_bundle(options.model), device, engine,
                                                    precision, options.shift_average));
   }
+  warn_of_shift_average(options.model, detectors.front()->bundle(), options.shift_average);
   make_result_folder(output);
   const FolderLock lock(output, "another program is writing to it");
   const double threshold = detectors.front()->bundle().threshold;

@@ -19,12 +19,15 @@
 #include "efficientad/detect/detector.h"
 #include "efficientad/eval/report.h"
 #include "efficientad/eval/shift_probe.h"
+#include "eval/line_plot.h"
 
 namespace efficientad::cli {
 
 namespace {
 
 namespace fs = std::filesystem;
+using efficientad::internal::LinePlot;
+using efficientad::internal::PlotPoint;
 using Json = nlohmann::ordered_json;
 
 /// Over which shifts the images are moved, and what came of each image.
@@ -199,77 +202,35 @@ std::string places_csv(const std::vector<fs::path>& images, const std::vector<Sc
 
 /// The scores of the first images over shifts to the right, with the threshold: an SVG picture.
 std::string curve_svg(const Scan& scan, double threshold) {
-  constexpr double kWidth = 720;
-  constexpr double kHeight = 400;
-  constexpr double kLeft = 60;
-  constexpr double kTop = 20;
-  constexpr double kPlotWidth = 600;
-  constexpr double kPlotHeight = 320;
   constexpr size_t kCurves = 8;
-  const std::array<std::string, kCurves> colours = {"#1f6fb4", "#c8442c", "#2f8f4e", "#b8860b",
-                                                    "#6a4c93", "#0f8b8d", "#c2548f", "#444444"};
-  std::vector<std::vector<ShiftedResult>> curves;
-  double low = threshold;
-  double high = threshold;
-  int64_t first = 0;
-  int64_t last = 0;
+  LinePlot plot = {.x_label = "shift to the right, px of the networks' input (dashed: threshold)",
+                   .y_label = "score",
+                   .x_high = 0,
+                   .y_low = threshold,
+                   .y_high = threshold,
+                   .y_mark = threshold};
   for (size_t i = 0; i < std::min(kCurves, scan.of_images.size()); ++i) {
-    auto& curve = curves.emplace_back();
+    auto& points = plot.lines.emplace_back().points;
     for (const auto& result : scan.of_images[i]) {
-      if (result.shift.dy == 0) curve.push_back(result);
+      if (result.shift.dy != 0) continue;
+      points.push_back({.x = static_cast<double>(result.shift.dx), .y = result.score});
+      plot.x_low = std::min(plot.x_low, points.back().x);
+      plot.x_high = std::max(plot.x_high, points.back().x);
+      plot.y_low = std::min(plot.y_low, result.score);
+      plot.y_high = std::max(plot.y_high, result.score);
     }
-    std::sort(curve.begin(), curve.end(), [](const ShiftedResult& a, const ShiftedResult& b) {
-      return a.shift.dx < b.shift.dx;
-    });
-    for (const auto& result : curve) {
-      low = std::min(low, result.score);
-      high = std::max(high, result.score);
-    }
-    first = curve.front().shift.dx;
-    last = curve.back().shift.dx;
+    std::sort(points.begin(), points.end(),
+              [](const PlotPoint& a, const PlotPoint& b) { return a.x < b.x; });
   }
-  if (high <= low) high = low + 1;
-  const auto x = [&](int64_t dx) {
-    return kLeft + kPlotWidth * static_cast<double>(dx - first) / static_cast<double>(last - first);
-  };
-  const auto y = [&](double score) {
-    return kTop + kPlotHeight * (1 - (score - low) / (high - low));
-  };
-  std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" "
-      "font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-      kWidth, kHeight);
+  if (plot.y_high <= plot.y_low) plot.y_high = plot.y_low + 1;
+  // A cell of the maps apart; in a scan of one cell, a pixel.
+  const auto first = static_cast<int64_t>(plot.x_low);
+  const auto last = static_cast<int64_t>(plot.x_high);
+  const int64_t step = last - first > kMapStride ? kMapStride : 1;
   for (int64_t dx = first; dx <= last; ++dx) {
-    if (dx % kMapStride != 0) continue;
-    svg += fmt::format(
-        "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\" stroke=\"#dddddd\"/>\n"
-        "<text x=\"{0:.1f}\" y=\"{3}\" text-anchor=\"middle\">{4}</text>\n",
-        x(dx), kTop, kTop + kPlotHeight, kTop + kPlotHeight + 18, dx);
+    if (dx % step == 0) plot.x_ticks.push_back({static_cast<double>(dx), std::to_string(dx)});
   }
-  constexpr int kTicks = 5;
-  for (int i = 0; i <= kTicks; ++i) {
-    const double score = low + (high - low) * i / kTicks;
-    svg += fmt::format("<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{:.3g}</text>\n", kLeft - 8,
-                       y(score) + 4, score);
-  }
-  svg += fmt::format(
-      "<line x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" stroke=\"black\" "
-      "stroke-dasharray=\"6 4\"/>\n",
-      kLeft, kLeft + kPlotWidth, y(threshold));
-  for (size_t c = 0; c < curves.size(); ++c) {
-    std::string points;
-    for (const auto& result : curves[c]) {
-      points += fmt::format("{:.1f},{:.1f} ", x(result.shift.dx), y(result.score));
-    }
-    svg +=
-        fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\"/>\n", points, colours[c]);
-  }
-  return svg + fmt::format(
-                   "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">shift to the right, px of the "
-                   "networks' input (dashed: threshold)</text>\n"
-                   "<text transform=\"translate(14 {}) rotate(-90)\" "
-                   "text-anchor=\"middle\">score</text>\n</svg>\n",
-                   kLeft + kPlotWidth / 2, kTop + kPlotHeight + 42, kTop + kPlotHeight / 2);
+  return svg_file_of(plot);
 }
 
 }  // namespace

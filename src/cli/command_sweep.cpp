@@ -18,10 +18,13 @@
 #include "efficientad/detect/detector.h"
 #include "efficientad/eval/evaluate.h"
 #include "efficientad/eval/report.h"
+#include "eval/line_plot.h"
 
 namespace efficientad::cli {
 
 namespace fs = std::filesystem;
+using efficientad::internal::LinePlot;
+using efficientad::internal::PlotLine;
 
 namespace {
 
@@ -124,6 +127,12 @@ struct Cell {
   /// Its columns of kKeys.
   std::vector<std::string> key() const {
     return {category, name_of(settings), shots_name(), std::to_string(seed)};
+  }
+  /// For people: "aliens, steps=300, 4 shots, seed 0".
+  std::string text() const {
+    std::string text = category.empty() ? "" : category + ", ";
+    if (!settings.empty()) text += name_of(settings) + ", ";
+    return text + fmt::format("{} shot{}, seed {}", shots_name(), shots == 1 ? "" : "s", seed);
   }
   fs::path folder(const fs::path& output) const {
     std::string name = name_of(settings);
@@ -296,11 +305,17 @@ void tidy(const fs::path& folder) {
   }
 }
 
-/// Mean and deviation of a figure over the seeds; the deviation of one is 0.
+/// Mean and deviation of a figure over the seeds.
 struct Spread {
   double mean = 0;
   double deviation = 0;
   int64_t count = 0;
+
+  /// "0.8750 ± 0.0100"; of one value there is no deviation.
+  std::string text() const {
+    return count > 1 ? fmt::format("{:.4f} ± {:.4f}", mean, deviation)
+                     : fmt::format("{:.4f}", mean);
+  }
 };
 
 Spread spread_of(const std::vector<double>& values) {
@@ -319,78 +334,30 @@ struct Line {
   std::vector<std::pair<std::string, Spread>> points;
 };
 
-/// Text as XML holds it.
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    result += c == '&' ? "&amp;" : c == '<' ? "&lt;" : std::string(1, c);
-  }
-  return result;
-}
-
 /// The curve of image AUROC over shots, with a bar of one deviation: an SVG picture.
 std::string curve_svg(const std::vector<Line>& lines, const std::vector<std::string>& shots_names) {
-  constexpr double kWidth = 820;
-  constexpr double kHeight = 400;
-  constexpr double kLeft = 60;
-  constexpr double kTop = 20;
-  constexpr double kPlotWidth = 420;
-  constexpr double kPlotHeight = 320;
-  static const std::vector<std::string> kColours = {"#1b6ca8", "#d1495b", "#3d8b5f",
-                                                    "#b8860b", "#6a4c93", "#444444"};
-  double low = 1;
+  LinePlot plot = {.x_label = "training images",
+                   .y_label = "image AUROC",
+                   .x_low = -0.5,
+                   .x_high = static_cast<double>(shots_names.size()) - 0.5,
+                   .y_low = 0.95,
+                   .dots = true};
+  for (size_t i = 0; i < shots_names.size(); ++i) {
+    plot.x_ticks.push_back({static_cast<double>(i), shots_names[i]});
+  }
   for (const auto& line : lines) {
+    auto& curve = plot.lines.emplace_back(PlotLine{.name = line.name});
     for (const auto& [shots, spread] : line.points) {
-      low = std::min(low, spread.mean - spread.deviation);
+      const auto place = std::find(shots_names.begin(), shots_names.end(), shots);
+      curve.points.push_back({.x = static_cast<double>(place - shots_names.begin()),
+                              .y = spread.mean,
+                              .deviation = spread.deviation});
+      constexpr double kRound = 20;
+      plot.y_low = std::clamp(std::floor((spread.mean - spread.deviation) * kRound) / kRound, 0.0,
+                              plot.y_low);
     }
   }
-  low = std::max(0.0, std::floor(low * 20) / 20);
-  if (low >= 1) low = 0.95;
-  const auto x = [&](const std::string& shots) {
-    const auto place = std::find(shots_names.begin(), shots_names.end(), shots);
-    return kLeft + kPlotWidth * (static_cast<double>(place - shots_names.begin()) + 0.5) /
-                       static_cast<double>(shots_names.size());
-  };
-  const auto y = [&](double value) {
-    return kTop + kPlotHeight * (1 - (std::clamp(value, low, 1.0) - low) / (1 - low));
-  };
-  std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" "
-      "font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-      kWidth, kHeight);
-  constexpr int kTicks = 5;
-  for (int i = 0; i <= kTicks; ++i) {
-    const double value = low + (1 - low) * i / kTicks;
-    svg += fmt::format(
-        "<line x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" stroke=\"#dddddd\"/>\n"
-        "<text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5:.3g}</text>\n",
-        kLeft, kLeft + kPlotWidth, y(value), kLeft - 8, y(value) + 4, value);
-  }
-  for (const auto& shots : shots_names) {
-    svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", x(shots),
-                       kTop + kPlotHeight + 18, shots);
-  }
-  for (size_t l = 0; l < lines.size(); ++l) {
-    const std::string& colour = kColours[l % kColours.size()];
-    std::string points;
-    for (const auto& [shots, spread] : lines[l].points) {
-      points += fmt::format("{:.1f},{:.1f} ", x(shots), y(spread.mean));
-      svg += fmt::format(
-          "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1:.1f}\" y2=\"{2:.1f}\" stroke=\"{3}\"/>\n"
-          "<circle cx=\"{0:.1f}\" cy=\"{4:.1f}\" r=\"3\" fill=\"{3}\"/>\n",
-          x(shots), y(spread.mean - spread.deviation), y(spread.mean + spread.deviation), colour,
-          y(spread.mean));
-    }
-    svg += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\"/>\n", points, colour);
-    svg += fmt::format("<text x=\"{}\" y=\"{}\" fill=\"{}\">{}</text>\n", kLeft + kPlotWidth + 12,
-                       kTop + 12 + 18 * l, colour, escaped(lines[l].name));
-  }
-  svg += fmt::format(
-      "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">training images</text>\n"
-      "<text transform=\"translate(14 {}) rotate(-90)\" text-anchor=\"middle\">image AUROC</text>\n"
-      "</svg>\n",
-      kLeft + kPlotWidth / 2, kTop + kPlotHeight + 42, kTop + kPlotHeight / 2);
-  return svg;
+  return svg_file_of(plot);
 }
 
 /// The lines of what is done, and their table in Markdown.
@@ -424,9 +391,8 @@ std::pair<std::vector<Line>, std::string> summary_of(const std::vector<Cell>& ce
     if (auroc.count == 0) continue;
     const Spread by_defect = spread_of(figures["image_auroc_by_defect_mean"]);
     lines.back().points.emplace_back(cell.shots_name(), auroc);
-    table += fmt::format("| {} | {} | {} | {} | {:.4f} ± {:.4f} | {:.4f} ± {:.4f} | {:.0f} |\n",
-                         cell.category, settings, cell.shots_name(), auroc.count, auroc.mean,
-                         auroc.deviation, by_defect.mean, by_defect.deviation,
+    table += fmt::format("| {} | {} | {} | {} | {} | {} | {:.0f} |\n", cell.category, settings,
+                         cell.shots_name(), auroc.count, auroc.text(), by_defect.text(),
                          spread_of(figures["seconds"]).mean);
   }
   return {lines, table};
@@ -489,7 +455,7 @@ int sweep(const Arguments& arguments) {
   std::vector<std::string> failed;
   for (size_t i = 0; i < cells.size(); ++i) {
     if (results.has(cells[i])) continue;
-    spdlog::info("run {} of {}: {}", i + 1, cells.size(), join(cells[i].key()));
+    spdlog::info("run {} of {}: {}", i + 1, cells.size(), cells[i].text());
     try {
       results.add(cells[i], run_cell(options, cells[i], device));
       if (!options.keep_models) tidy(cells[i].folder(output));
@@ -497,8 +463,8 @@ int sweep(const Arguments& arguments) {
       throw Interrupted(fmt::format("interrupted in run {} of {}; the same command goes on", i + 1,
                                     cells.size()));
     } catch (const std::exception& error) {
-      spdlog::error("{}: {}", join(cells[i].key()), message_of(error));
-      failed.push_back(join(cells[i].key()));
+      spdlog::error("{}: {}", cells[i].text(), message_of(error));
+      failed.push_back(cells[i].text());
     }
     summarize();
   }

@@ -88,7 +88,8 @@ void set_threshold(const ThresholdOptions& options, ModelBundle& bundle) {
               ? "normal images given to it"
               : fmt::format("normal images given to it, with --shift-average {}",
                             options.shift_average);
-      set_normal_scores(bundle, score_images(options, bundle), options.max_fpr, which);
+      set_normal_scores(bundle, score_images(options, bundle), options.max_fpr, which,
+                        options.shift_average);
       return;
     }
     require(!bundle.normal_scores.empty(),

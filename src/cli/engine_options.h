@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "efficientad/core/log.h"
 #include "efficientad/core/options.h"
 #include "efficientad/detect/detector.h"
 
@@ -40,5 +41,18 @@ struct EngineOptions {
                        .maximum = 16});
   }
 };
+
+/// Warns if an image's score would be set against those of another shift average.
+inline void warn_of_shift_average(const std::string& model, const ModelBundle& bundle,
+                                  int64_t shift_average) {
+  if (bundle.normal_scores.empty() || bundle.normal_scores_shift_average == shift_average) return;
+  spdlog::warn(
+      "{}: the scores of normal images in it, and a threshold from them, are of --shift-average "
+      "{}, "
+      "and those of this run, with {}, are {}; \"efficientad threshold --normal-images\" makes new "
+      "ones",
+      model, bundle.normal_scores_shift_average, shift_average,
+      shift_average > bundle.normal_scores_shift_average ? "lower" : "higher");
+}
 
 }  // namespace efficientad::cli

@@ -1,6 +1,6 @@
 #include "efficientad/core/progress.h"
 
-#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -54,6 +54,7 @@ void Progress::finish() {
 }
 
 void Progress::draw(bool last) {
+  if (!spdlog::should_log(spdlog::level::info)) return;
   last_draw_ = std::chrono::steady_clock::now();
   const double seconds = seconds_since(start_);
   const auto now = static_cast<double>(done_ - first_);

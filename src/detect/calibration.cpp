@@ -55,12 +55,13 @@ MapQuantiles quantiles_of_maps(const std::vector<RawMaps>& maps, double q_a, dou
 }
 
 void set_normal_scores(ModelBundle& bundle, std::vector<double> scores, double max_fpr,
-                       const std::string& which) {
+                       const std::string& which, int64_t shift_average) {
   const Threshold threshold = threshold_of_normal_scores(scores, max_fpr, which);
   bundle.threshold = threshold.value;
   bundle.threshold_rule = threshold.rule;
   std::sort(scores.begin(), scores.end());
   bundle.normal_scores = std::move(scores);
+  bundle.normal_scores_shift_average = shift_average;
 }
 
 void calibrate(ModelBundle& bundle, torch::Device device,

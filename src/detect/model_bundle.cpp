@@ -173,18 +173,20 @@ void save_bundle(const fs::path& path, const ModelBundle& bundle) {
   file.metadata["format"] = kModelFormat;
   file.metadata["format_version"] = kFormatVersion;
   file.metadata["model_size"] = bundle.model_size;
-  const nlohmann::ordered_json detector = {{"image_height", bundle.image_hw[0]},
-                                           {"image_width", bundle.image_hw[1]},
-                                           {"padding", bundle.padding},
-                                           {"autoencoder_input", bundle.autoencoder_input},
-                                           {"equalize_exposure", bundle.equalize_exposure},
-                                           {"q_a_st", bundle.quantiles.q_a_st},
-                                           {"q_b_st", bundle.quantiles.q_b_st},
-                                           {"q_a_ae", bundle.quantiles.q_a_ae},
-                                           {"q_b_ae", bundle.quantiles.q_b_ae},
-                                           {"threshold", bundle.threshold},
-                                           {"threshold_rule", bundle.threshold_rule},
-                                           {"normal_scores", bundle.normal_scores}};
+  const nlohmann::ordered_json detector = {
+      {"image_height", bundle.image_hw[0]},
+      {"image_width", bundle.image_hw[1]},
+      {"padding", bundle.padding},
+      {"autoencoder_input", bundle.autoencoder_input},
+      {"equalize_exposure", bundle.equalize_exposure},
+      {"q_a_st", bundle.quantiles.q_a_st},
+      {"q_b_st", bundle.quantiles.q_b_st},
+      {"q_a_ae", bundle.quantiles.q_a_ae},
+      {"q_b_ae", bundle.quantiles.q_b_ae},
+      {"threshold", bundle.threshold},
+      {"threshold_rule", bundle.threshold_rule},
+      {"normal_scores", bundle.normal_scores},
+      {"normal_scores_shift_average", bundle.normal_scores_shift_average}};
   file.metadata["detector"] = dump_json(detector);
   file.metadata["options"] =
       bundle.options.is_null() ? std::string("{}") : dump_json(bundle.options);
@@ -230,6 +232,11 @@ ModelBundle load_bundle(const fs::path& path) {
     }
     require(std::is_sorted(bundle.normal_scores.begin(), bundle.normal_scores.end()),
             "{}: its normal_scores are not in order", path.string());
+  }
+  // Models of earlier versions do not say.
+  if (detector.contains("normal_scores_shift_average")) {
+    bundle.normal_scores_shift_average =
+        field<int64_t>(detector, "normal_scores_shift_average", path);
   }
   bundle.options = json_of(file, "options", path);
   const auto provenance = json_of(file, "provenance", path);

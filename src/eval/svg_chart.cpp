@@ -47,15 +47,8 @@ std::vector<Tick> ticks_of(const ChartAxis& axis) {
     }
     return ticks;
   }
-  const double rough = (axis.high - axis.low) / kMaxTicks;
-  const double power = std::pow(10.0, std::floor(std::log10(rough)));
-  double step = power;
-  for (const double factor : {1.0, 2.0, 2.5, 5.0, 10.0}) {
-    step = factor * power;
-    if (step >= rough * 0.9999) break;
-  }
-  for (double k = std::ceil(axis.low / step - 1e-9); k * step <= axis.high + 1e-9 * step; ++k) {
-    ticks.push_back({k * step, true});
+  for (const double value : round_values(axis.low, axis.high, kMaxTicks)) {
+    ticks.push_back({value, true});
   }
   return ticks;
 }
@@ -70,6 +63,22 @@ std::string tick_label(const ChartAxis& axis, double value) {
 }
 
 }  // namespace
+
+std::vector<double> round_values(double low, double high, double most) {
+  const double rough = (high - low) / most;
+  const double power = std::pow(10.0, std::floor(std::log10(rough)));
+  constexpr double kRounding = 1e-9;
+  double step = power;
+  for (const double factor : {1.0, 2.0, 2.5, 5.0, 10.0}) {
+    step = factor * power;
+    if (step >= rough * (1 - kRounding)) break;
+  }
+  std::vector<double> values;
+  for (double k = std::ceil(low / step - kRounding); k * step <= high + kRounding * step; ++k) {
+    values.push_back(k == 0 ? 0 : k * step);  // Not -0.
+  }
+  return values;
+}
 
 std::string escape_html(const std::string& text) {
   std::string escaped;

@@ -49,6 +49,9 @@ struct Chart {
 /// outside the axes' ranges are drawn at their ends.
 std::string svg_of(const Chart& chart);
 
+/// Round numbers from `low` to a larger `high`, evenly spaced, about `most` at most.
+std::vector<double> round_values(double low, double high, double most);
+
 /// &, <, >, " and ' as HTML and SVG hold them, in text and in quoted attributes.
 std::string escape_html(const std::string& text);
 

@@ -126,6 +126,7 @@ TEST_F(ProbeShift, OtherCommandsAverageToo) {
   auto result = run("infer", images.string() + " --shift-average 4 --output " + output.string());
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(nlohmann::json::parse(read_text(output / "options.json")).at("shift_average"), 4);
+  EXPECT_NE(result.err.find("are of --shift-average 1"), std::string::npos) << result.err;
   result = run("bench", "--shift-average 2 --runs 2 --warmup 1 --json");
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(nlohmann::json::parse(result.out).at("shift_average"), 2);
@@ -141,6 +142,13 @@ TEST_F(ProbeShift, OtherCommandsAverageToo) {
   result = run("threshold", "--shift-average 4 --json --normal-images " + images.string());
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_NE(result.out.find("with --shift-average 4"), std::string::npos) << result.out;
+
+  // The threshold fits now: nothing to warn of, and of progress nothing is shown to whom the log is
+  // for warnings only.
+  result = run("infer",
+               images.string() + " --shift-average 4 --log-level warn --output " + output.string());
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(result.err, "");
 }
 
 }  // namespace

@@ -7,7 +7,8 @@
 namespace efficientad {
 
 /// Progress of a long loop on stderr: on a terminal one line that is redrawn (bar, rate, time
-/// left, a note), elsewhere a plain line every few seconds. Made and used by one thread.
+/// left, a note), elsewhere a plain line every few seconds; nothing where the log leaves out
+/// "info". Made and used by one thread.
 class Progress {
  public:
   /// `what` names the work ("train"), `unit` what is counted ("step"). `done` > 0 where the work

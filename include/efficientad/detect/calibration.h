@@ -36,9 +36,9 @@ void calibrate(ModelBundle& bundle, torch::Device device,
                const std::function<std::optional<CalibrationImage>()>& next, double q_a = 0.9,
                double q_b = 0.995, double max_fpr = 0.01);
 
-/// Sets the bundle's normal_scores, and its threshold and rule from them; `which` as
-/// threshold_of_normal_scores() takes it.
+/// Sets the bundle's normal_scores, which were taken with that shift average, and its threshold and
+/// rule from them; `which` as threshold_of_normal_scores() takes it.
 void set_normal_scores(ModelBundle& bundle, std::vector<double> scores, double max_fpr,
-                       const std::string& which);
+                       const std::string& which, int64_t shift_average = 1);
 
 }  // namespace efficientad

@@ -63,6 +63,8 @@ struct ModelBundle {
   /// Scores of normal images that the model was not trained on, ascending; empty in models of
   /// earlier releases.
   std::vector<double> normal_scores;
+  /// The shift average that they were taken with (see Detector).
+  int64_t normal_scores_shift_average = 1;
   /// Resolved options of the training and where things came from.
   nlohmann::ordered_json options;
   std::map<std::string, std::string> provenance;
