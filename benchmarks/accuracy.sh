@@ -7,7 +7,7 @@
 #   benchmarks/accuracy.sh ~/data runs_random magnetic_tile aliens -- --teacher random
 #
 # DATA holds the folders CATEGORY/{train,test,ground_truth}. CONFIG=FILE names another configuration
-# than configs/train_fast.json, SEEDS="0 1 2" more than the first seed.
+# than configs/train_fast.json, SEEDS="0 1 2" more than the first seed. Other options, another OUTPUT.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 program=${EFFICIENTAD:-$here/build/release/bin/efficientad}
@@ -26,6 +26,12 @@ rows=""
 for category in "${categories[@]}"; do
   for seed in ${SEEDS:-0}; do
     run=$output/$category/seed_$seed
+    mkdir -p "$output/$category"
+    if [ -e "$run.command" ] && [ "$(cat "$run.command")" != "$config $*" ]; then
+      echo "accuracy.sh: $run was made with \"$(cat "$run.command")\"; give another OUTPUT" >&2
+      exit 2
+    fi
+    printf '%s\n' "$config $*" >"$run.command"
     if [ ! -e "$run/model.safetensors" ]; then
       resume=()
       [ ! -e "$run/checkpoint.safetensors" ] || resume=(--resume)

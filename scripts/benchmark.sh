@@ -5,7 +5,7 @@
 #
 #   scripts/benchmark.sh DATA OUTPUT [-- train options…]
 #   SIZES="small medium" SEEDS="0 1 2" scripts/benchmark.sh ~/mvtec_ad runs/mvtec_ad
-#   SHARD=2/4 scripts/benchmark.sh ~/visa runs/visa        # the second quarter of the categories
+#   SHARD=2/4 scripts/benchmark.sh ~/visa runs/visa        # every fourth category, from the second on
 #
 # CONFIG=FILE: training options (default configs/train_fast.json); for size medium a teacher must be
 # distilled first and named: -- --teacher FILE. EFFICIENTAD=FILE: the program.

@@ -133,7 +133,7 @@ for component in "${targets[@]}"; do
 done
 mv "$package"/share/efficientad/* "$package"
 rm -r "$package/share"
-cp -r LICENSE README.md CHANGELOG.md docs "$package"
+cp -r LICENSE README.md CONTRIBUTING.md CHANGELOG.md docs "$package"
 [ -e "$package/lib/libefficientad_cuda.so" ] ||
   say "package: without the CUDA part, for there is no CUDA toolkit here"
 

@@ -57,6 +57,7 @@ CommonFlags parse_options(const Arguments& arguments, const std::string& descrip
     using T = std::decay_t<decltype(field)>;
     const std::string flag = "--" + internal::flag_name(name);
     std::string help = info.help;
+    if (info.required) help += " (required)";
     if (!info.choices.empty()) {
       help += " {";
       for (size_t i = 0; i < info.choices.size(); ++i) {

@@ -50,12 +50,15 @@ int options_table(const Arguments& arguments) {
       "Made by `efficientad options-table`; a test compares. An option is a key of a JSON file for "
       "`--config` and, with hyphens for underscores, a flag (`--batch-size 2`). Order: defaults, "
       "then the file, then flags. The resolved options are written beside the results; that file "
-      "given to `--config` repeats the run. \"paper\" is Batzner, Heckler, König, WACV 2024.\n\n"
+      "given to `--config`, with another `--output`, repeats the run. A switch is `--padding` or "
+      "`--no-penalty`, without a value. \"paper\" is Batzner, Heckler, König, WACV 2024.\n\n"
       "- `train_paper_small.json`, `train_paper_medium.json`: the paper's losses, optimiser and "
       "steps.\n"
       "- `train_fast.json`: minutes instead of hours on two cores: other batches, optimiser, "
       "schedule and "
-      "initial weights, `hard_quantile` 0.99, an autoencoder that does not follow the student.\n"
+      "initial weights, crops, `hard_quantile` 0.99, an autoencoder that does not follow the "
+      "student, bfloat16 where that is faster; its models bring images under one exposure "
+      "(`equalize_exposure`).\n"
       "- `train_demo.json`: what `scripts/demo.sh` trains with.\n\n");
   print_table<TrainOptions>("train");
   print_table<DistillOptions>("distill");

@@ -311,8 +311,9 @@ struct Spread {
   double deviation = 0;
   int64_t count = 0;
 
-  /// "0.8750 ± 0.0100"; of one value there is no deviation.
+  /// "0.8750 ± 0.0100"; of one value there is no deviation, and of none "–".
   std::string text() const {
+    if (count == 0) return "–";
     return count > 1 ? fmt::format("{:.4f} ± {:.4f}", mean, deviation)
                      : fmt::format("{:.4f}", mean);
   }
@@ -365,8 +366,9 @@ std::pair<std::vector<Line>, std::string> summary_of(const std::vector<Cell>& ce
                                                      const Results& results) {
   std::vector<Line> lines;
   std::string table =
-      "| category | settings | shots | runs | image AUROC | by defect, mean | seconds |\n"
-      "|---|---|---|---|---|---|---|\n";
+      "| category | settings | shots | runs | image AUROC | by defect, mean | pixel AUROC "
+      "| false alarms | missed | seconds |\n"
+      "|---|---|---|---|---|---|---|---|---|---|\n";
   for (size_t i = 0; i < cells.size();) {
     const Cell& cell = cells[i];
     std::map<std::string, std::vector<double>> figures;
@@ -391,9 +393,11 @@ std::pair<std::vector<Line>, std::string> summary_of(const std::vector<Cell>& ce
     if (auroc.count == 0) continue;
     const Spread by_defect = spread_of(figures["image_auroc_by_defect_mean"]);
     lines.back().points.emplace_back(cell.shots_name(), auroc);
-    table += fmt::format("| {} | {} | {} | {} | {} | {} | {:.0f} |\n", cell.category, settings,
-                         cell.shots_name(), auroc.count, auroc.text(), by_defect.text(),
-                         spread_of(figures["seconds"]).mean);
+    table += fmt::format("| {} | {} | {} | {} | {} | {} | {} | {:.1f} | {:.1f} | {:.0f} |\n",
+                         cell.category, settings, cell.shots_name(), auroc.count, auroc.text(),
+                         by_defect.text(), spread_of(figures["pixel_auroc"]).text(),
+                         spread_of(figures["false_positives"]).mean,
+                         spread_of(figures["missed"]).mean, spread_of(figures["seconds"]).mean);
   }
   return {lines, table};
 }

@@ -46,7 +46,7 @@ struct DistillOptions {
 
   template <class Visitor>
   void visit(Visitor&& visitor) {
-    const std::string short_run = "ours: a run of an hour on two cores, not of days on a GPU";
+    const std::string short_run = "ours: a run of minutes on two cores, not of days on a GPU";
     visitor("backbone", backbone,
             OptionInfo{.help = "backbone files (convert_backbone.py, or TorchScript); the target's "
                                "channels are shared out evenly among them",
@@ -119,8 +119,8 @@ struct DistillOptions {
             OptionInfo{.help = "images kept apart for the explained variance", .minimum = 1});
     visitor("seed", seed, OptionInfo{.help = "seed of every random choice"});
     visitor("precision", precision,
-            OptionInfo{.help = "arithmetic of convolutions; auto: bf16 where the processor has it",
-                       .source = "ours: twice as fast where it exists",
+            OptionInfo{.help = "arithmetic of convolutions; auto: bf16 where it is faster (GPUs, CPUs with AMX)",
+                       .source = "ours: faster (docs/training-speed.md)",
                        .choices = {"auto", "fp32", "bf16"}});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
     visitor("threads", threads,
