@@ -50,7 +50,7 @@ struct BenchOptions : EngineOptions {
             OptionInfo{.help = "threads that ask for maps at once, for throughput: while one's "
                                "images are copied, another's are computed",
                        .minimum = 1,
-                       .maximum = 64});
+                       .maximum = 16});
   }
 };
 

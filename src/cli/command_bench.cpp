@@ -167,11 +167,15 @@ class PowerMeter {
  public:
   explicit PowerMeter(torch::Device device) : device_(device), before_(gpu_usage(device)) {}
 
-  /// Watts; nothing where they are not told.
+  /// Watts; nothing where they are not told, or in too short a time: the counter moves some ten
+  /// times a second.
   std::optional<double> watts() const {
+    constexpr double kLeastSeconds = 1.5;
     const double seconds = ms_since(start_) / 1000;
     const auto now = gpu_usage(device_);
-    if (!before_ || !now || !before_->joules || !now->joules || seconds <= 0) return std::nullopt;
+    if (!before_ || !now || !before_->joules || !now->joules || seconds < kLeastSeconds) {
+      return std::nullopt;
+    }
     return (*now->joules - *before_->joules) / seconds;
   }
 
@@ -191,7 +195,7 @@ struct Throughput {
 Throughput measure_throughput(const Detector& detector, torch::Device device,
                               const torch::Tensor& image_u8, int64_t batch, int64_t callers) {
   constexpr int64_t kBefore = 4;
-  constexpr double kSeconds = 1.0;
+  constexpr double kSeconds = 2.0;
   const torch::Tensor images = image_u8.repeat({batch, 1, 1, 1});
   std::vector<std::future<void>> threads;
   std::atomic<int64_t> done = 0;
@@ -214,8 +218,8 @@ Throughput measure_throughput(const Detector& detector, torch::Device device,
     }));
   }
   all_ready.arrive_and_wait();
-  const PowerMeter meter(device);
   const auto start = Clock::now();
+  const PowerMeter meter(device);
   while (ms_since(start) < 1000 * kSeconds && !interrupt_requested()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }

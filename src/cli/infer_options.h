@@ -35,7 +35,7 @@ struct InferOptions : EngineOptions {
             OptionInfo{.help = "images that are scored, drawn and written side by side; 0: one on "
                                "a CPU, two for each GPU",
                        .minimum = 0,
-                       .maximum = 64});
+                       .maximum = 16});
   }
 };
 

@@ -72,12 +72,18 @@ class CudaEngine::Impl {
     const torch::NoGradGuard no_grad;
     std::vector<Maps> parts;
     int64_t done = 0;
+    // What is kept for other batch sizes may be all that is in the way, once.
+    bool cleared = false;
     while (done < images.size(0)) {
       const int64_t count = std::min(images.size(0) - done, largest_batch());
       try {
         parts.push_back(run_batch(images.narrow(0, done, count)));
         done += count;
       } catch (const c10::OutOfMemoryError&) {
+        if (!cleared && drop_idle()) {
+          cleared = true;
+          continue;
+        }
         require(count > 1, "{}: the GPU's memory does not hold a single image of {}x{} px",
                 device_.str(), image_hw_[0], image_hw_[1]);
         spdlog::warn("{}: the GPU's memory does not hold {} images; going on with {} at a time",
@@ -85,6 +91,7 @@ class CudaEngine::Impl {
         const std::lock_guard lock(mutex_);
         largest_batch_ = std::min(largest_batch_, count / 2);
         slots_.clear();
+        cleared = true;
       }
     }
     if (parts.size() == 1) return parts.front();
@@ -98,15 +105,17 @@ class CudaEngine::Impl {
   }
 
   std::vector<LayerTime> time_layers(const torch::Tensor& images_u8, int64_t runs) {
-    Kind kind = {true, images_u8.size(0)};
-    std::unique_ptr<Slot> slot = take(kind);
-    slot->host_images.narrow(0, 0, images_u8.size(0)).copy_(images_u8);
     std::vector<std::vector<double>> times;
     std::vector<LayerTime> layers;
-    // By the thread that knows cuDNN's best algorithms.
+    drop_idle();
+    // By the thread that knows cuDNN's best algorithms; without a graph, which would need the
+    // memory once more.
     on_builder([&] {
+      Slot slot(*this, /*of_bytes=*/true, images_u8.size(0));
+      slot.host_images.copy_(images_u8);
+      for (int i = 0; i < cuda::kRunsToRecord - 1; ++i) slot.session->run(slot.work);
       for (int64_t run = 0; run < runs; ++run) {
-        const auto timings = slot->session->time(slot->work);
+        const auto timings = slot.session->time(slot.work);
         times.resize(timings.size());
         layers.resize(timings.size());
         for (size_t i = 0; i < timings.size(); ++i) {
@@ -121,7 +130,6 @@ class CudaEngine::Impl {
       std::sort(times[i].begin(), times[i].end());
       layers[i].milliseconds = times[i][times[i].size() / 2];
     }
-    give_back(kind, std::move(slot));
     return layers;
   }
 
@@ -189,6 +197,15 @@ class CudaEngine::Impl {
         .st = of(workspace.st), .ae = of(workspace.ae), .combined = of(workspace.combined)};
     give_back(kind, std::move(slot));
     return maps;
+  }
+
+  /// Whether there were any.
+  bool drop_idle() {
+    const std::lock_guard lock(mutex_);
+    const bool any = std::any_of(slots_.begin(), slots_.end(),
+                                 [](const auto& of_kind) { return !of_kind.second.empty(); });
+    slots_.clear();
+    return any;
   }
 
   /// One for `kind` or for more images, which is then the kind; a new one if there is none.

@@ -16,6 +16,9 @@ __device__ float to_float(float x) { return x; }
 __device__ float to_float(__half x) { return __half2float(x); }
 __device__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 
+/// NaN stays NaN, so that a map shows it.
+__device__ float relu(float x) { return x < 0.0f ? 0.0f : x; }
+
 template <class T>
 __device__ T from_float(float x);
 template <>
@@ -97,7 +100,7 @@ __global__ void bias_relu_kernel(T* __restrict__ x, const float* __restrict__ bi
   Pack<T> pack = load(x + i * kSize);
 #pragma unroll
   for (int k = 0; k < kSize; ++k) {
-    pack.at[k] = from_float<T>(fmaxf(to_float(pack.at[k]) + bias[c + k], 0.0f));
+    pack.at[k] = from_float<T>(relu(to_float(pack.at[k]) + bias[c + k]));
   }
   store(x + i * kSize, pack);
 }
@@ -129,7 +132,7 @@ __global__ void bias_relu_pool_kernel(const T* __restrict__ from, const float* _
           load(from + ((n * from_height + at_y) * from_width + at_x) * from_channels +
                first_channel + c);
 #pragma unroll
-      for (int k = 0; k < kSize; ++k) sums[k] += fmaxf(to_float(pack.at[k]) + bias[c + k], 0.0f);
+      for (int k = 0; k < kSize; ++k) sums[k] += relu(to_float(pack.at[k]) + bias[c + k]);
     }
   }
   Pack<T> result;
@@ -183,7 +186,7 @@ __global__ void bias_relu_pool_back_kernel(const T* __restrict__ from,
         Pack<T> result;
 #pragma unroll
         for (int k = 0; k < kSize; ++k) {
-          const float value = to_float(pack.at[k]) + biases[k] > 0 ? g[k] : 0.0f;
+          const float value = to_float(pack.at[k]) + biases[k] <= 0.0f ? 0.0f : g[k];
           sums[k] += value;
           result.at[k] = from_float<T>(value);
         }
@@ -245,7 +248,7 @@ __global__ void bias_upsample_kernel(const T* __restrict__ from, const float* __
 #pragma unroll
       for (int e = 0; e < kSize; ++e) {
         const float value = to_float(pack.at[e]) + bias[c + e];
-        sums[e] += weight * (kRelu ? fmaxf(value, 0.0f) : value);
+        sums[e] += weight * (kRelu ? relu(value) : value);
       }
     }
   }
@@ -465,7 +468,7 @@ __global__ void __launch_bounds__(kThreads, 2) first_layer_kernel(FirstLayer lay
           for (int r = 0; r < 2; ++r) {
 #pragma unroll
             for (int column = 0; column < 2; ++column) {
-              const float value = fmaxf(sums[p][r][e / 2][2 * column + e % 2] + bias, 0.0f);
+              const float value = relu(sums[p][r][e / 2][2 * column + e % 2] + bias);
               if (kPadded) {
                 const int conv_y = 2 * (y + p) - layer.pool_padding + r;
                 const int conv_x = 2 * x - layer.pool_padding + column;

@@ -7,6 +7,7 @@
 #include "efficientad/core/cuda_part.h"
 #include "efficientad/core/log.h"
 #include "engine/cuda/branches.h"
+#include "engine/cuda/capture.h"
 
 namespace efficientad {
 
@@ -41,7 +42,7 @@ class CudaRecorder : public Recorder {
       work();
       return;
     }
-    graph_.replay();
+    graph_->replay();
   }
 
   void parallel(const std::vector<std::function<void()>>& branches) override {
@@ -54,26 +55,19 @@ class CudaRecorder : public Recorder {
   bool record(const std::function<void()>& work) {
     c10::cuda::device_synchronize();
     try {
-      graph_.capture_begin();
-      work();
-      graph_.capture_end();
+      graph_ = cuda::capture(guard_.current_device().index(), cudaStreamCaptureModeGlobal, work);
       state_ = State::kRecorded;
     } catch (const std::exception& error) {
       spdlog::warn("the step cannot be recorded as a CUDA graph and goes on without ({})",
                    error.what());
       state_ = State::kUnable;
-      try {
-        graph_.capture_end();
-      } catch (const std::exception&) {
-        // It had not begun, or is known to have failed.
-      }
     }
     return state_ == State::kRecorded;
   }
 
   c10::cuda::CUDAStreamGuard guard_;
   cuda::Branches branches_;
-  at::cuda::CUDAGraph graph_;
+  std::unique_ptr<at::cuda::CUDAGraph> graph_;
   State state_ = State::kNew;
   int runs_ = 0;
 };

@@ -14,6 +14,7 @@
 #include "efficientad/core/log.h"
 #include "efficientad/nn/exposure.h"
 #include "engine/cuda/branches.h"
+#include "engine/cuda/capture.h"
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/operations.h"
 #include "engine/cuda/views.h"
@@ -25,21 +26,21 @@ namespace {
 /// cuDNN compares its algorithms in the first run; a graph must record none of that.
 constexpr int kRunsBefore = kRunsToRecord - 1;
 
-/// While one lives and is active, cuDNN compares its algorithms, also where that is no argument.
+/// Held while a session prepares or times its work: waiting for the whole GPU makes another's
+/// recording invalid, and Benchmarking is for all threads.
+std::mutex preparing;
+
+/// While one lives, cuDNN compares its algorithms, also where that is no argument.
 class Benchmarking {
  public:
-  explicit Benchmarking(bool active)
-      : active_(active), before_(at::globalContext().benchmarkCuDNN()) {
-    if (active_) at::globalContext().setBenchmarkCuDNN(true);
+  Benchmarking() : before_(at::globalContext().benchmarkCuDNN()) {
+    at::globalContext().setBenchmarkCuDNN(true);
   }
-  ~Benchmarking() {
-    if (active_) at::globalContext().setBenchmarkCuDNN(before_);
-  }
+  ~Benchmarking() { at::globalContext().setBenchmarkCuDNN(before_); }
   Benchmarking(const Benchmarking&) = delete;
   Benchmarking& operator=(const Benchmarking&) = delete;
 
  private:
-  bool active_;
   bool before_;
 };
 
@@ -48,8 +49,7 @@ class CudaSession : public Session {
   explicit CudaSession(c10::DeviceIndex device)
       : device_(device),
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device)),
-        branches_(device),
-        graph_(std::make_unique<at::cuda::CUDAGraph>()) {
+        branches_(device) {
     major_ = at::cuda::getDeviceProperties(device)->major;
   }
 
@@ -64,14 +64,11 @@ class CudaSession : public Session {
   void run(const std::function<void()>& work) override {
     const c10::cuda::CUDAGuard device(device_);
     const c10::cuda::CUDAStreamGuard guard(stream_);
-    const Benchmarking benchmarking(state_ != State::kRecorded);
-    // What was begun on other streams, such as the weights' way to the GPU, is done.
-    if (state_ != State::kRecorded) c10::cuda::device_synchronize();
-    if (state_ == State::kNew && runs_ >= kRunsBefore) record(work);
-    if (state_ == State::kRecorded) {
+    if (state_ == State::kNew) {
+      prepare(work);
+    } else if (state_ == State::kRecorded) {
       graph_->replay();
     } else {
-      ++runs_;
       work();
     }
     c10::cuda::stream_synchronize(stream_);
@@ -80,8 +77,9 @@ class CudaSession : public Session {
   std::vector<Timing> time(const std::function<void()>& work) override {
     const c10::cuda::CUDAGuard device(device_);
     const c10::cuda::CUDAStreamGuard guard(stream_);
+    const std::lock_guard lock(preparing);
     c10::cuda::device_synchronize();
-    const Benchmarking benchmarking(true);
+    const Benchmarking benchmarking;
     spans_.clear();
     timing_ = true;
     work();
@@ -98,7 +96,7 @@ class CudaSession : public Session {
 
   void forget() override {
     c10::cuda::stream_synchronize(stream_);
-    graph_ = std::make_unique<at::cuda::CUDAGraph>();
+    graph_.reset();
     state_ = State::kNew;
     runs_ = 0;
     c10::cuda::CUDACachingAllocator::emptyCache();
@@ -257,31 +255,31 @@ class CudaSession : public Session {
 
   static void check(cudaError_t error) { C10_CUDA_CHECK(error); }
 
-  void record(const std::function<void()>& work) {
-    // One at a time, and no other thread's calls make it invalid.
-    static std::mutex recording;
-    const std::lock_guard lock(recording);
-    c10::cuda::stream_synchronize(stream_);
-    // What the runs before left behind; the graph has memory of its own.
-    c10::cuda::CUDACachingAllocator::emptyCache();
-    try {
-      graph_->capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+  /// One of the first runs, or the recording with a run of what was recorded.
+  void prepare(const std::function<void()>& work) {
+    const std::lock_guard lock(preparing);
+    const Benchmarking benchmarking;
+    // What was begun on other streams, such as the weights' way to the GPU, is done.
+    c10::cuda::device_synchronize();
+    if (runs_ < kRunsBefore) {
+      ++runs_;
       work();
-      graph_->capture_end();
+      return;
+    }
+    try {
+      // No other thread's calls make it invalid.
+      graph_ = capture(device_, cudaStreamCaptureModeThreadLocal, work);
       state_ = State::kRecorded;
+    } catch (const c10::OutOfMemoryError&) {
+      throw;
     } catch (const std::exception& error) {
-      const bool out_of_memory = dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr;
-      try {
-        graph_->capture_end();
-      } catch (const std::exception&) {
-        // It had not begun, or is known to have failed.
-      }
-      if (out_of_memory) throw;
       spdlog::warn("the networks cannot be recorded as a CUDA graph and go on without ({})",
                    error.what());
       state_ = State::kUnable;
-      graph_ = std::make_unique<at::cuda::CUDAGraph>();
+      work();
+      return;
     }
+    graph_->replay();
   }
 
   c10::DeviceIndex device_;

@@ -50,6 +50,9 @@ class Nvml {
 extern "C" void efficientad_gpu_usage_1(int device, double* joules, double* peak_bytes) {
   static const Nvml nvml;
   *joules = nvml.joules(device);
+  *peak_bytes = 0;
+  // Before the first allocation there are no figures to ask for.
+  if (!c10::cuda::CUDACachingAllocator::get()->initialized()) return;
   const auto stats =
       c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
   *peak_bytes = static_cast<double>(stats.reserved_bytes[0].peak);
