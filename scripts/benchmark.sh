@@ -7,7 +7,8 @@
 #   SIZES="small medium" SEEDS="0 1 2" scripts/benchmark.sh ~/mvtec_ad runs/mvtec_ad
 #   SHARD=2/4 scripts/benchmark.sh ~/visa runs/visa        # every fourth category, from the second on
 #
-# CONFIG=FILE: training options (default configs/train_fast.json); for size medium a teacher must be
+# What fails does not stop the rest; the exit status is then 1. DATASET=LAYOUT: if its folders do not
+# tell. CONFIG=FILE: training options (default configs/train_fast.json); for size medium a teacher must be
 # distilled first and named: -- --teacher FILE. EFFICIENTAD=FILE: the program.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -17,17 +18,30 @@ config=${CONFIG:-$here/configs/train_fast.json}
 data=$1
 output=$2
 shift 2
-[ $# -eq 0 ] || shift
+if [ $# -gt 0 ]; then
+  [ "$1" = -- ] || { echo "benchmark.sh: put -- before train options, as in -- $*" >&2; exit 2; }
+  shift
+fi
 
+layout=(--dataset "${DATASET:-auto}")
+status=0
 shard=()
 [ -z "${SHARD:-}" ] || shard=(--shard "$SHARD")
+interrupted=
+trap 'interrupted=1' INT TERM
+# A category that failed lets the others go on; wrong options and Ctrl-C do not.
+failed() {
+  if [ "$1" != 1 ] || [ -n "$interrupted" ]; then exit "$1"; fi
+  status=1
+}
 for size in ${SIZES:-small}; do
   for seed in ${SEEDS:-0}; do
     runs=$output/$size/seed_$seed
     "$program" train --config "$config" --model-size "$size" --seed "$seed" --data "$data" \
-      --category all "${shard[@]}" --output "$runs" "$@"
-    "$program" eval --model "$runs" --data "$data" --category all "${shard[@]}" \
-      --output "$runs/reports"
+      "${layout[@]}" --category all "${shard[@]}" --output "$runs" "$@" || failed "$?"
+    "$program" eval --model "$runs" --data "$data" "${layout[@]}" --category all "${shard[@]}" \
+      --output "$runs/reports" || failed "$?"
   done
 done
 "$program" collect "$output" --output "$output"
+exit "$status"

@@ -34,7 +34,15 @@ Json counts_of(const Dataset& dataset) {
 /// The categories to look at: the one that is named, or all of them.
 std::vector<std::string> wanted_categories(const CheckOptions& options, const std::string& layout) {
   if (!options.category.empty() && !options.all_categories()) return {options.category};
-  if (layout == "csv" || layout == "folder") return {""};
+  if (layout == "csv") return {""};
+  if (layout == "folder") {
+    // With all, of a folder of categories.
+    const bool one =
+        !options.all_categories() ||
+        std::filesystem::exists(std::filesystem::path(options.data) / options.folder().normal_dir);
+    return one ? std::vector<std::string>{""}
+               : list_categories(layout, options.data, options.folder());
+  }
   const auto* tree_root = layout == "btad" ? "train/ok" : "train/good";
   if (layout != "visa" &&
       std::filesystem::exists(std::filesystem::path(options.data) / tree_root)) {

@@ -32,9 +32,41 @@ struct Places {
   fs::path maps;
 };
 
-/// Whether a report is of these options, but for what cannot change it.
-bool is_of(const Json& report, const EvalOptions& options) {
-  if (!report.is_object() || !report.contains("options") || !report.contains("image_auroc")) {
+std::string hash_of_file(const fs::path& file) {
+  const std::string content = read_file(file);
+  return hex64(hash64(content.data(), content.size()));
+}
+
+/// What a report depends on beside its options: model, engine, and names, sizes and times of the
+/// test images and masks.
+Json inputs_of(const EvalOptions& options, const Dataset& dataset, torch::Device device) {
+  uint64_t hash = hash64(nullptr, 0);
+  const auto add = [&](const fs::path& file) {
+    std::error_code ignored;
+    const std::string state =
+        fmt::format("{} {} {}\n", file.string(), fs::file_size(file, ignored),
+                    fs::last_write_time(file, ignored).time_since_epoch().count());
+    hash = hash64(state.data(), state.size(), hash);
+  };
+  for (const auto& sample : dataset.test) {
+    add(sample.image_path);
+    for (const auto& mask : sample.mask_paths) add(mask);
+  }
+  Json inputs = {{"test_files", hex64(hash)}};
+  if (options.maps.empty()) {
+    const std::string engine = resolve_engine(options.engine, device);
+    inputs["model"] = hash_of_file(options.model);
+    inputs["engine"] = engine;
+    inputs["precision"] = resolve_engine_precision(options.precision, engine);
+  }
+  return inputs;
+}
+
+/// Whether a report is of these options, but for what cannot change it, and of what the files are
+/// now.
+bool is_current(const Json& report, const EvalOptions& options, torch::Device device) {
+  if (!report.is_object() || !report.contains("options") || !report.contains("image_auroc") ||
+      !report.contains("inputs") || (options.maps.empty() && !fs::exists(options.model))) {
     return false;
   }
   Json before = report.at("options");
@@ -43,7 +75,9 @@ bool is_of(const Json& report, const EvalOptions& options) {
     before.erase(name);
     now.erase(name);
   }
-  return before == now;
+  const auto dataset =
+      open_dataset(options.dataset, options.data, options.category, options.folder());
+  return before == now && report.at("inputs") == inputs_of(options, dataset, device);
 }
 
 /// The report in `file`, if there is one that can be read.
@@ -61,6 +95,8 @@ std::optional<Json> report_in(const fs::path& file) {
 Json evaluate_one(const EvalOptions& options, const Places& places, torch::Device device) {
   const Dataset dataset =
       open_dataset(options.dataset, options.data, options.category, options.folder());
+  // Before any of it is read: what changes meanwhile makes the report an old one.
+  const Json inputs = inputs_of(options, dataset, device);
   std::optional<Detector> detector;
   if (options.maps.empty()) {
     ModelBundle bundle = load_bundle(options.model);
@@ -96,8 +132,10 @@ Json evaluate_one(const EvalOptions& options, const Places& places, torch::Devic
   const auto resolved = options_to_json(options);
   Json report =
       make_report(evaluation, dataset, detector ? &detector->bundle() : nullptr, resolved);
+  report["inputs"] = inputs;
   write_json(places.report / "options.json", resolved);
-  write_file(places.report / "scores.csv", scores_csv(evaluation));
+  write_file(places.report / "scores.csv",
+             scores_csv(evaluation, /*decided=*/detector.has_value()));
   Progress drawing("report", static_cast<int64_t>(evaluation.images.size()), "image");
   const HtmlReportSettings page = {
       .train_log = detector ? fs::path(options.model).parent_path() / "train_log.csv" : fs::path(),
@@ -133,22 +171,24 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
   const auto places_of = [&](const std::string& category) {
     return Places{.report = fs::path(options.output) / category, .maps = options.output};
   };
-  const auto note_page = [&](const std::string& category) {
-    const fs::path page = places_of(category).report / "report.html";
-    if (fs::exists(page)) pages[category] = page.lexically_relative(options.output);
-  };
-  for (const auto& category : categories) {
+  const auto options_of = [&](const std::string& category) {
     EvalOptions one = options;
     one.category = category;
     if (options.maps.empty()) {
       one.model = (fs::path(options.model) / category / "model.safetensors").string();
     }
+    return one;
+  };
+  const auto note_page = [&](const std::string& category) {
+    const fs::path page = places_of(category).report / "report.html";
+    if (fs::exists(page)) pages[category] = page.lexically_relative(options.output);
+  };
+  for (const auto& category : categories) {
+    const EvalOptions one = options_of(category);
     const Places places = places_of(category);
     try {
-      const fs::path file = places.report / "report.json";
-      const std::optional<Json> done = report_in(file);
-      if (options.maps.empty() && done && is_of(*done, one) && fs::exists(one.model) &&
-          fs::last_write_time(file) >= fs::last_write_time(one.model)) {
+      const std::optional<Json> done = report_in(places.report / "report.json");
+      if (options.maps.empty() && done && is_current(*done, one, device)) {
         spdlog::info("{}: is evaluated already", category);
         reports[category] = *done;
         note_page(category);
@@ -169,7 +209,7 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
   for (const auto& category : all) {
     if (std::find(categories.begin(), categories.end(), category) != categories.end()) continue;
     const auto other = report_in(places_of(category).report / "report.json");
-    if (!other || !other->is_object() || !other->contains("image_auroc")) continue;
+    if (!other || !is_current(*other, options_of(category), device)) continue;
     reports[category] = *other;
     note_page(category);
   }
@@ -204,6 +244,12 @@ int eval(const Arguments& arguments) {
   require_usage(options.model.empty() != options.maps.empty(),
                 "give a model, or the folder of maps that something else made: one of --model and "
                 "--maps");
+  if (!options.maps.empty()) {
+    const EvalOptions defaults;
+    require_usage(options.engine == defaults.engine && options.precision == defaults.precision &&
+                      options.shift_average == defaults.shift_average,
+                  "engine, precision and shift_average are for --model, not for --maps");
+  }
   const InterruptGuard guard;
   set_threads(options.threads);
   const torch::Device device =

@@ -111,8 +111,12 @@ Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const s
   const Detection detection =
       detector.finish(map, {loaded.image_u8.size(0), loaded.image_u8.size(1)});
   const double latency_ms = loaded.resize_ms + ms_since(start);
-  require(std::isfinite(detection.score),
-          "{}: the model gives no finite number; its weights or statistics are damaged", path);
+  if (!std::isfinite(detection.score)) {
+    return {.failure = Failure{
+                path, fmt::format("{}: the model gives no finite number; its weights or statistics "
+                                  "are damaged",
+                                  path)}};
+  }
   Outcome outcome = {.scored = Scored{path, detection.score, detection.anomalous,
                                       detection.normal_share, latency_ms}};
   const fs::path output = options.output;

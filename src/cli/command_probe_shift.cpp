@@ -260,6 +260,7 @@ int probe_shift(const Arguments& arguments) {
   const torch::Device device = select_device(options.device);
   const std::string engine = resolve_engine(options.engine, device);
   const std::string precision = resolve_engine_precision(options.precision, engine);
+  warn_of_shift_average(options.model, bundle, options.shift_average);
   const Detector detector(std::move(bundle), device, engine, precision, options.shift_average);
   const double threshold = detector.bundle().threshold;
   std::optional<double> normal_std;

@@ -261,7 +261,7 @@ std::map<std::string, std::string> run_cell(const SweepOptions& sweep, const Cel
   const fs::path model = folder / "model.safetensors";
   const fs::path training = folder / "training.json";
   if (!fs::exists(model) || !fs::exists(training)) {
-    options.resume = fs::exists(folder / "train_log.csv") && !fs::exists(model);
+    options.resume = training_has_begun(folder);
     options.overwrite = !options.resume && fs::exists(folder);
     const TrainResult result = train_one(options, find_teacher(options), device);
     write_json(training, nlohmann::ordered_json{{"train_images", result.train_images},
@@ -287,8 +287,14 @@ std::map<std::string, std::string> run_cell(const SweepOptions& sweep, const Cel
       {"seconds", fmt::format("{:.1f}", trained.at("seconds").get<double>())},
       {"au_pro_0.3",
        report.at("au_pro").contains("0.3") ? number(report.at("au_pro").at("0.3")) : ""},
-      {"false_positives", report.at("decisions").at("false_positives").dump()},
-      {"missed", report.at("decisions").at("missed").dump()}};
+      {"false_positives", ""},
+      {"missed", ""}};
+  // The threshold is for scores without an average.
+  if (sweep.shift_average == 1) {
+    for (const char* name : {"false_positives", "missed"}) {
+      row[name] = report.at("decisions").at(name).dump();
+    }
+  }
   for (const char* name :
        {"image_auroc", "image_auroc_by_defect_mean", "image_average_precision", "pixel_auroc"}) {
     row[name] = number(report.at(name));
@@ -311,6 +317,10 @@ struct Spread {
   double deviation = 0;
   int64_t count = 0;
 
+  /// The mean with so many decimals.
+  std::string mean_text(int decimals) const {
+    return count == 0 ? "–" : fmt::format("{:.{}f}", mean, decimals);
+  }
   /// "0.8750 ± 0.0100"; of one value there is no deviation, and of none "–".
   std::string text() const {
     if (count == 0) return "–";
@@ -393,11 +403,12 @@ std::pair<std::vector<Line>, std::string> summary_of(const std::vector<Cell>& ce
     if (auroc.count == 0) continue;
     const Spread by_defect = spread_of(figures["image_auroc_by_defect_mean"]);
     lines.back().points.emplace_back(cell.shots_name(), auroc);
-    table += fmt::format("| {} | {} | {} | {} | {} | {} | {} | {:.1f} | {:.1f} | {:.0f} |\n",
-                         cell.category, settings, cell.shots_name(), auroc.count, auroc.text(),
-                         by_defect.text(), spread_of(figures["pixel_auroc"]).text(),
-                         spread_of(figures["false_positives"]).mean,
-                         spread_of(figures["missed"]).mean, spread_of(figures["seconds"]).mean);
+    table += fmt::format("| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", cell.category,
+                         settings, cell.shots_name(), auroc.count, auroc.text(), by_defect.text(),
+                         spread_of(figures["pixel_auroc"]).text(),
+                         spread_of(figures["false_positives"]).mean_text(1),
+                         spread_of(figures["missed"]).mean_text(1),
+                         spread_of(figures["seconds"]).mean_text(0));
   }
   return {lines, table};
 }

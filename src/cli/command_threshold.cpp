@@ -88,16 +88,22 @@ void set_threshold(const ThresholdOptions& options, ModelBundle& bundle) {
               ? "normal images given to it"
               : fmt::format("normal images given to it, with --shift-average {}",
                             options.shift_average);
-      set_normal_scores(bundle, score_images(options, bundle), options.max_fpr, which,
-                        options.shift_average);
+      set_normal_scores(bundle,
+                        {.scores = score_images(options, bundle),
+                         .which = which,
+                         .shift_average = options.shift_average},
+                        options.max_fpr);
       return;
     }
     require(!bundle.normal_scores.empty(),
             "{}: holds no scores of normal images (it is of an earlier release); give some with "
             "--normal-images",
             options.model);
-    const Threshold threshold = threshold_of_normal_scores(bundle.normal_scores, options.max_fpr,
-                                                           "normal images it was not trained on");
+    const bool held_out = bundle.normal_scores_held_out;
+    const Threshold threshold = threshold_of_normal_scores(
+        bundle.normal_scores, options.max_fpr,
+        held_out ? "normal images it was not trained on" : "altered copies of training images",
+        held_out);
     bundle.threshold = threshold.value;
     bundle.threshold_rule = threshold.rule;
     return;
@@ -134,6 +140,11 @@ int threshold(const Arguments& arguments) {
                 options.value.empty() ? ", and no value is given" : "");
   require_usage(options.rule == "f1" || options.rule == "cost" || options.scores.empty(),
                 "scores are for the rules f1 and cost, but rule is {}", options.rule);
+  const ThresholdOptions defaults;
+  require_usage(options.rule == "fpr" || options.max_fpr == defaults.max_fpr,
+                "max_fpr is for the rule fpr, but rule is {}", options.rule);
+  require_usage(options.rule == "cost" || options.cost_ratio == defaults.cost_ratio,
+                "cost_ratio is for the rule cost, but rule is {}", options.rule);
   require_usage(options.shift_average == 1 || !options.normal_images.empty(),
                 "shift_average needs images to score: give some with --normal-images");
   const InterruptGuard guard;

@@ -53,7 +53,7 @@ int train_all(const TrainOptions& options, const Teacher& teacher, torch::Device
       spdlog::info("{}: is done already", output.string());
       continue;
     }
-    one.resume = !options.overwrite && fs::exists(output / "train_log.csv");
+    one.resume = !options.overwrite && training_has_begun(output);
     try {
       const TrainResult result = train_one(one, teacher, device);
       results[categories[i]] = to_json(result);

@@ -101,7 +101,7 @@ DatasetCheck check_dataset(const std::string& layout, const fs::path& root,
   if (!dataset.test.empty() &&
       std::all_of(dataset.test.begin(), dataset.test.end(),
                   [](const Sample& sample) { return sample.anomalous(); })) {
-    check.problems.push_back("none of the test images is good, so no figure can be computed");
+    check.problems.push_back("none of the test images is good, so there is no image AUROC");
   }
   std::optional<std::vector<SaturationRule>> rules;
   try {

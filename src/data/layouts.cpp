@@ -213,12 +213,19 @@ Dataset open_folder(const fs::path& root, const FolderLayout& layout, DatasetPar
     const fs::path masks = root / layout.mask_dir;
     require(is_folder(masks), "{}: there is no such folder", masks.string());
     dataset.mask_root = masks;
+    std::map<fs::path, fs::path> image_of;
     for (auto& sample : defects) {
       const fs::path mask = find_mask({masks / sample.defect, masks}, sample);
       if (mask.empty()) {
         complaints.add(fmt::format("{} has no mask; expected {}", sample.image_path.string(),
                                    (masks / (sample.id + "_mask.png")).string()));
         continue;
+      }
+      if (const auto [other, is_new] = image_of.emplace(mask, sample.image_path); !is_new) {
+        complaints.add(
+            fmt::format("{} would be the mask of {} and of {}; give each kind of defect "
+                        "a folder of masks",
+                        mask.string(), other->second.string(), sample.image_path.string()));
       }
       sample.mask_paths = {mask};
     }

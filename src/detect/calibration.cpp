@@ -54,19 +54,20 @@ MapQuantiles quantiles_of_maps(const std::vector<RawMaps>& maps, double q_a, dou
   return quantiles;
 }
 
-void set_normal_scores(ModelBundle& bundle, std::vector<double> scores, double max_fpr,
-                       const std::string& which, int64_t shift_average) {
-  const Threshold threshold = threshold_of_normal_scores(scores, max_fpr, which);
+void set_normal_scores(ModelBundle& bundle, NormalScores normal, double max_fpr) {
+  const Threshold threshold =
+      threshold_of_normal_scores(normal.scores, max_fpr, normal.which, normal.held_out);
   bundle.threshold = threshold.value;
   bundle.threshold_rule = threshold.rule;
-  std::sort(scores.begin(), scores.end());
-  bundle.normal_scores = std::move(scores);
-  bundle.normal_scores_shift_average = shift_average;
+  std::sort(normal.scores.begin(), normal.scores.end());
+  bundle.normal_scores = std::move(normal.scores);
+  bundle.normal_scores_held_out = normal.held_out;
+  bundle.normal_scores_shift_average = normal.shift_average;
 }
 
 void calibrate(ModelBundle& bundle, torch::Device device,
                const std::function<std::optional<CalibrationImage>()>& next, double q_a, double q_b,
-               double max_fpr) {
+               double max_fpr, bool held_out) {
   for (auto* network : {&bundle.teacher, &bundle.student}) {
     (*network)->to(device);
     (*network)->eval();
@@ -92,7 +93,9 @@ void calibrate(ModelBundle& bundle, torch::Device device,
     if (!bundle.padding) map = add_map_border(map);
     scores.push_back(resize_map(map, sizes[i]).max().item<double>());
   }
-  set_normal_scores(bundle, std::move(scores), max_fpr, "held-out normal images");
+  NormalScores normal = {.scores = std::move(scores), .held_out = held_out};
+  if (!held_out) normal.which = "altered copies of training images";
+  set_normal_scores(bundle, std::move(normal), max_fpr);
 }
 
 }  // namespace efficientad

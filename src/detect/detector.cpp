@@ -170,7 +170,7 @@ Detection Detector::finish(const torch::Tensor& map, std::array<int64_t, 2> size
   const double score = at_image.max().item<double>();
   Detection detection = {
       .map_at_image = at_image, .score = score, .anomalous = score > bundle_.threshold};
-  if (!bundle_.normal_scores.empty()) {
+  if (!bundle_.normal_scores.empty() && bundle_.normal_scores_held_out) {
     detection.normal_share = normal_share(bundle_.normal_scores, score);
   }
   return detection;

@@ -33,7 +33,7 @@ double promised_fpr(int64_t count) {
 }
 
 Threshold threshold_of_normal_scores(const std::vector<double>& scores, double max_fpr,
-                                     const std::string& which) {
+                                     const std::string& which, bool held_out) {
   require(!scores.empty(), "no {} to choose a threshold from", which);
   std::vector<double> sorted = scores;
   std::sort(sorted.begin(), sorted.end());
@@ -41,6 +41,12 @@ Threshold threshold_of_normal_scores(const std::vector<double>& scores, double m
     require(std::isfinite(score), "a score of the {} is not finite", which);
   }
   const auto count = static_cast<int64_t>(sorted.size());
+  if (!held_out) {
+    return {.value = sorted.back(),
+            .rule = fmt::format("highest score of {} {}: they were trained on, so that no "
+                                "false-positive rate can be promised",
+                                count, which)};
+  }
   const auto allowed = exceedances_allowed(count, max_fpr);
   constexpr double kPercent = 100;
   if (!allowed) {

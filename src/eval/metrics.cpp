@@ -379,15 +379,21 @@ struct NormalPixel {
 };
 
 /// Leaves those highest pixels, sorted, that together first pass the highest rate, and all that tie
-/// with the last of them.
+/// with the last of them; pixels that tie become one.
 void keep_highest(std::vector<NormalPixel>& pixels, double highest) {
   std::sort(pixels.begin(), pixels.end(),
             [](const NormalPixel& a, const NormalPixel& b) { return a.score > b.score; });
   double rate = 0;
   size_t kept = 0;
-  while (kept < pixels.size() &&
-         (rate <= highest || pixels[kept].score == pixels[kept - 1].score)) {
-    rate += pixels[kept++].rate;
+  for (const NormalPixel pixel : pixels) {
+    const bool tie = kept > 0 && pixel.score == pixels[kept - 1].score;
+    if (!tie && rate > highest) break;
+    rate += pixel.rate;
+    if (tie) {
+      pixels[kept - 1].rate += pixel.rate;
+    } else {
+      pixels[kept++] = pixel;
+    }
   }
   pixels.resize(kept);
 }
@@ -397,7 +403,9 @@ bool is_normal(const MapPixels& map) {
                      [](uint8_t defective) { return defective == 0; });
 }
 
-/// A threshold, and the part of the logarithm of the range of rates that it serves.
+/// A threshold, above which scores count as found, and the part of the logarithm of the range of
+/// rates that it serves: all above it give the lower of those rates, with it they would give the
+/// higher.
 struct PimoStep {
   float threshold;
   double weight;
@@ -429,13 +437,13 @@ double pimo_of(const MapPixels& map, const std::vector<PimoStep>& steps) {
   for (int64_t i = 0; i < map.count; ++i) {
     if (map.defective[i] == 0) continue;
     ++defective;
-    if (map.scores[i] >= steps.back().threshold) scores.push_back(map.scores[i]);
+    if (map.scores[i] > steps.back().threshold) scores.push_back(map.scores[i]);
   }
   std::sort(scores.begin(), scores.end(), std::greater<>());
   double sum = 0;
   size_t found = 0;
   for (const auto& step : steps) {
-    while (found < scores.size() && scores[found] >= step.threshold) ++found;
+    while (found < scores.size() && scores[found] > step.threshold) ++found;
     sum += step.weight * static_cast<double>(found) / static_cast<double>(defective);
   }
   return sum / std::log(kPimoHighest / kPimoLowest);

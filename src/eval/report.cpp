@@ -239,12 +239,12 @@ std::string reports_table(const Json& reports) {
   return table + "\n";
 }
 
-std::string scores_csv(const Evaluation& evaluation) {
+std::string scores_csv(const Evaluation& evaluation, bool decided) {
   std::string csv = csv_line({"path", "defect", "label", "score", "decision", "normal_share"});
   for (const auto& image : evaluation.images) {
     csv += csv_line({image.sample.image_path.string(), image.sample.defect,
                      decision_name(image.sample.anomalous()), fmt::format("{:.9g}", image.score),
-                     decision_name(image.called_anomalous),
+                     decided ? decision_name(image.called_anomalous) : "",
                      image.normal_share ? fmt::format("{:.6g}", *image.normal_share) : ""});
   }
   return csv;

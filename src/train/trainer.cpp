@@ -540,7 +540,7 @@ class Run {
         throw Interrupted("interrupted while judging; the same command with --resume goes on");
       }
     }
-    folder_.write_scores(scores);
+    folder_.write_scores(scores, result_options(options_));
     folder_.remove_checkpoints();
     return {};
   }
@@ -561,8 +561,10 @@ class Run {
     teacher_outputs_.reset();
     ModelBundle bundle = calibrated_bundle(/*show=*/true);
     if (options_.cross_fit > 0) {
-      set_normal_scores(bundle, folder_.scores_of_folds(options_.cross_fit), options_.max_fpr,
-                        "cross-fitted training images");
+      set_normal_scores(bundle,
+                        {.scores = folder_.scores_of_folds(options_.cross_fit),
+                         .which = "cross-fitted training images"},
+                        options_.max_fpr);
     }
     TrainOptions resolved = options_;
     resolved.resume = false;
@@ -613,7 +615,8 @@ class Run {
           ++done;
           return images.next();
         },
-        options_.quantile_a, options_.quantile_b, options_.max_fpr);
+        options_.quantile_a, options_.quantile_b, options_.max_fpr,
+        /*held_out=*/!samples_.altered);
     require(std::isfinite(bundle.threshold + bundle.quantiles.q_b_st + bundle.quantiles.q_b_ae),
             "the maps of the validation images are not finite: try a lower learning rate");
     return bundle;
@@ -728,12 +731,15 @@ void run_folds(const TrainOptions& options, const Teacher& teacher, torch::Devic
   const TrainingFolder folder(options.output);
   for (int64_t i = 0; i < options.cross_fit; ++i) {
     const TrainingFolder fold = folder.fold(i);
-    if (options.resume && fold.has_scores()) continue;
     TrainOptions one = options;
     one.output = fold.path().string();
     one.overwrite = false;
     one.snapshot_steps = 0;
     one.resume = options.resume && fold.has_checkpoint();
+    if (options.resume && fold.has_scores()) {
+      fold.require_scores_of(result_options(one));
+      continue;
+    }
     spdlog::info("cross-fitting, model {} of {}", i + 1, options.cross_fit);
     run_one(one, teacher, device, progress, ranks, {.index = i, .count = options.cross_fit},
             options.overwrite && i == 0 ? std::optional(folder) : std::nullopt);
@@ -741,6 +747,10 @@ void run_folds(const TrainOptions& options, const Teacher& teacher, torch::Devic
 }
 
 }  // namespace
+
+bool training_has_begun(const std::filesystem::path& output) {
+  return TrainingFolder(output).has_begun();
+}
 
 TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
                            torch::Device device,

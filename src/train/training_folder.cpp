@@ -7,6 +7,7 @@
 
 #include "efficientad/core/error.h"
 #include "efficientad/core/file.h"
+#include "efficientad/core/json.h"
 #include "efficientad/core/log.h"
 
 namespace efficientad {
@@ -114,8 +115,16 @@ void TrainingFolder::remove_checkpoints() const {
   for (const fs::path& path : {checkpoint(), previous_checkpoint()}) fs::remove(path);
 }
 
-void TrainingFolder::write_scores(const std::vector<double>& scores) const {
-  write_json(this->scores(), {{"scores", scores}});
+void TrainingFolder::write_scores(const std::vector<double>& scores,
+                                  const nlohmann::ordered_json& options) const {
+  write_json(this->scores(), {{"scores", scores}, {"options", options}});
+}
+
+void TrainingFolder::require_scores_of(const nlohmann::ordered_json& options) const {
+  const auto file = parse_json<nlohmann::ordered_json>(read_file(scores()), scores().string());
+  Checkpoint before;
+  if (file.is_object() && file.contains("options")) before.options = file.at("options");
+  check_same_run(before, options, {}, scores());
 }
 
 bool TrainingFolder::has_scores() const { return fs::exists(scores()); }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -47,9 +48,11 @@ class TrainingFolder {
   Checkpoint load() const;
   void remove_checkpoints() const;
 
-  /// Of the images that a fold's model judged.
-  void write_scores(const std::vector<double>& scores) const;
+  /// Of the images that a fold's model judged; `options`: what makes its result.
+  void write_scores(const std::vector<double>& scores, const nlohmann::ordered_json& options) const;
   bool has_scores() const;
+  /// Throws Error if the scores are of a run with other options.
+  void require_scores_of(const nlohmann::ordered_json& options) const;
   /// Of the images of all `count` folds. Throws Error if a file is damaged.
   std::vector<double> scores_of_folds(int64_t count) const;
 

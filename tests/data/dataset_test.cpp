@@ -193,6 +193,11 @@ TEST(folder, opens_the_parts_that_are_named) {
   EXPECT_EQ(dataset.test[2].mask_paths, Paths{root / "masks/burn/f.png"});
   EXPECT_EQ(dataset.test[3].mask_paths, Paths{root / "masks/dent/e.bmp"});
 
+  // A mask beside the kinds' folders may be of any kind, but of one image only.
+  touch(root, {"bad/burn/g.png", "bad/dent/g.png", "masks/g_mask.png"});
+  EXPECT_ERROR(open_dataset("folder", root, "", layout), Error, "g_mask.png would be the mask of");
+  for (const char* name : {"bad/burn/g.png", "bad/dent/g.png"}) fs::remove(root / name);
+
   fs::remove(root / "masks/d_mask.png");
   EXPECT_ERROR(open_dataset("folder", root, "", layout), Error,
                "bad/d.png has no mask; expected " + (root / "masks/d_mask.png").string());

@@ -40,6 +40,10 @@ TEST(Threshold, IsTheOrderStatistic) {
   EXPECT_EQ(few.value, 71);
   EXPECT_NE(few.rule.find("at most 4.1 %"), std::string::npos) << few.rule;
   EXPECT_NE(few.rule.find("needs 299 images"), std::string::npos) << few.rule;
+  // What was trained on promises nothing, however many there are.
+  const Threshold trained = threshold_of_normal_scores(ramp(473), 0.01, kWhich, /*held_out=*/false);
+  EXPECT_EQ(trained.value, 473);
+  EXPECT_EQ(trained.rule.find('%'), std::string::npos) << trained.rule;
   EXPECT_ERROR(threshold_of_normal_scores({}, 0.01, kWhich), Error, "no normal images");
   EXPECT_ERROR(threshold_of_normal_scores({0.1, NAN}, 0.01, kWhich), Error, "not finite");
 }

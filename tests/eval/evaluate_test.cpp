@@ -336,6 +336,9 @@ TEST(Report, ScoresAreQuotedWhereNeeded) {
   const std::string csv = scores_csv(made_up_evaluation());
   EXPECT_EQ(csv.substr(0, csv.find('\n')), "path,defect,label,score,decision,normal_share");
   EXPECT_NE(csv.find("\"good/a,b.png\",good,good,0.3,anomalous,\n"), std::string::npos) << csv;
+  EXPECT_NE(scores_csv(made_up_evaluation(), /*decided=*/false)
+                .find("\"good/a,b.png\",good,good,0.3,,\n"),
+            std::string::npos);
   EXPECT_EQ(csv_line({"", "a\"b", "c\nd"}), ",\"a\"\"b\",\"c\nd\"\n");
 }
 

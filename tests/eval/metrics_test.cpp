@@ -364,8 +364,10 @@ TEST(Aupimo, IsThatOfTheDefinition) {
       const double low = std::max(last_rate, 1e-5);
       const double high = std::min(rate, 1e-4);
       if (high > low) {
-        const double found = (MapsWithRegions::found(maps[6], true, threshold) +
-                              MapsWithRegions::found(maps[7], true, threshold)) /
+        // The lower rate is that of scores above the threshold.
+        const float above = std::nextafter(threshold, 100.0F);
+        const double found = (MapsWithRegions::found(maps[6], true, above) +
+                              MapsWithRegions::found(maps[7], true, above)) /
                              2;
         expected += found * std::log(high / low) / std::log(10.0);
       }
@@ -375,6 +377,30 @@ TEST(Aupimo, IsThatOfTheDefinition) {
     EXPECT_GT(expected, 0.2);
     EXPECT_NEAR(aupimo(source, 8).value(), expected, 1e-9);
   }
+}
+
+TEST(Aupimo, NothingIsFoundAtARateBeyondTheRange) {
+  // 50 of a million good pixels are at 1, the others and the defect at 0: what finds the defect
+  // finds all.
+  std::vector<float> good(1000000, 0.0F);
+  std::fill(good.begin(), good.begin() + 50, 1.0F);
+  const std::vector<float> bad(1000, 0.0F);
+  const std::vector<uint8_t> none(good.size(), 0);
+  std::vector<uint8_t> defect(bad.size(), 0);
+  std::fill(defect.begin(), defect.begin() + 10, 1);
+  const auto aupimo_with = [&](const std::vector<float>& map) {
+    return aupimo(
+        [&](const PixelVisitor& visit) {
+          visit({.scores = good.data(), .defective = none.data(), .count = 1000000});
+          visit({.scores = map.data(), .defective = defect.data(), .count = 1000});
+        },
+        2);
+  };
+  EXPECT_EQ(aupimo_with(bad).value(), 0.0);
+  std::vector<float> found = bad;
+  std::fill(found.begin(), found.begin() + 10, 0.5F);
+  // Above the rate of 5e-5 it is found.
+  EXPECT_NEAR(aupimo_with(found).value(), std::log10(2.0), 1e-9);
 }
 
 TEST(Aupimo, IsEmptyWhereItCannotBeTold) {

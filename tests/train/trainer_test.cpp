@@ -278,6 +278,9 @@ TEST_F(TrainerTest, AFewShotsAreCalibratedOnAlteredCopies) {
             "10 (altered copies of the training images)");
   // They differ (but where all of a map is below its 0.9-quantile, the score is the border's 0).
   EXPECT_GT(std::set<double>(bundle.normal_scores.begin(), bundle.normal_scores.end()).size(), 2u);
+  EXPECT_FALSE(bundle.normal_scores_held_out);
+  EXPECT_NE(bundle.threshold_rule.find("no false-positive rate can be promised"), std::string::npos)
+      << bundle.threshold_rule;
   TrainOptions options = options_to("three");
   options.shots = 3;
   result = train(options);
@@ -326,7 +329,11 @@ TEST_F(TrainerTest, CrossFittingJudgesEveryTrainingImageOnce) {
                Interrupted, "--resume");
   EXPECT_TRUE(fs::exists(dir_.path / "parts/cross_fit/fold_1/normal_scores.json"));
   EXPECT_ERROR(train(options), Error, "already holds cross_fit");
+  EXPECT_TRUE(training_has_begun(options.output));
   options.resume = true;
+  TrainOptions other = options;
+  other.cross_fit = 2;
+  EXPECT_ERROR(train(other), UsageError, "cross_fit was 3, but now is 2");
   train(options);
   EXPECT_EQ(bytes("parts"), bytes("crossed"));
   // A run that replaces it, stopped between folds, goes on as a new one; the old files are kept.

@@ -29,16 +29,27 @@ struct CalibrationImage {
 };
 
 /// Sets the bundle's quantiles, normal_scores, threshold and threshold_rule (for `max_fpr`, see
-/// threshold_of_normal_scores()) from held-out normal images, which `next` gives one after another
-/// until it gives nothing. The networks are run on, and left on,
-/// `device`, in eval mode. Throws Error if there is no image, or the networks give NaN.
+/// threshold_of_normal_scores()) from normal images, which `next` gives one after another until it
+/// gives nothing: held-out ones, or altered copies of those that were trained on (not `held_out`).
+/// The networks are run on, and left on, `device`, in eval mode. Throws Error if there is no image,
+/// or the networks give NaN.
 void calibrate(ModelBundle& bundle, torch::Device device,
                const std::function<std::optional<CalibrationImage>()>& next, double q_a = 0.9,
-               double q_b = 0.995, double max_fpr = 0.01);
+               double q_b = 0.995, double max_fpr = 0.01, bool held_out = true);
 
-/// Sets the bundle's normal_scores, which were taken with that shift average, and its threshold and
-/// rule from them; `which` as threshold_of_normal_scores() takes it.
-void set_normal_scores(ModelBundle& bundle, std::vector<double> scores, double max_fpr,
-                       const std::string& which, int64_t shift_average = 1);
+/// Scores of normal images, and what they are.
+struct NormalScores {
+  std::vector<double> scores;
+  /// Of the images, for the threshold's rule.
+  std::string which = "held-out normal images";
+  /// Whether the model was not trained on them.
+  bool held_out = true;
+  /// That they were taken with (see Detector).
+  int64_t shift_average = 1;
+};
+
+/// Sets the bundle's normal_scores and what belongs to them, and its threshold and rule from them
+/// (threshold_of_normal_scores()).
+void set_normal_scores(ModelBundle& bundle, NormalScores normal, double max_fpr);
 
 }  // namespace efficientad

@@ -60,9 +60,11 @@ struct ModelBundle {
   /// Image scores above it are called anomalous, and how it was chosen.
   double threshold = 0;
   std::string threshold_rule;
-  /// Scores of normal images that the model was not trained on, ascending; empty in models of
-  /// earlier releases.
+  /// Scores of normal images, ascending; empty in models of earlier releases.
   std::vector<double> normal_scores;
+  /// Whether the model was not trained on those images. If it was, on all that there were, they are
+  /// too low to say anything of others.
+  bool normal_scores_held_out = true;
   /// The shift average that they were taken with (see Detector).
   int64_t normal_scores_shift_average = 1;
   /// Resolved options of the training and where things came from.

@@ -30,9 +30,10 @@ double promised_fpr(int64_t count);
 
 /// The lowest of the scores of normal images that promises `max_fpr`, or the highest of them, with
 /// what it promises instead, if they are too few. `which`: of the images, for the rule, as in
-/// "held-out normal images". Throws Error if there are none, or one is not finite.
+/// "held-out normal images". If the model was trained on those (not `held_out`), it is the highest,
+/// and nothing is promised. Throws Error if there are none, or one is not finite.
 Threshold threshold_of_normal_scores(const std::vector<double>& scores, double max_fpr,
-                                     const std::string& which);
+                                     const std::string& which, bool held_out = true);
 
 /// An image's score and whether it shows a defect.
 struct LabelledScore {

@@ -28,7 +28,7 @@ std::string reports_table(const nlohmann::ordered_json& reports);
 
 /// scores.csv: path, defect, label, score, decision and normal_share (which may be empty) of each
 /// test image; label and decision are "good" or "anomalous".
-std::string scores_csv(const Evaluation& evaluation);
+std::string scores_csv(const Evaluation& evaluation, bool decided = true);
 
 /// One line of a CSV file (RFC 4180: fields with comma, quote or line break are quoted), with its
 /// line break.

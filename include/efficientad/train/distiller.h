@@ -118,10 +118,13 @@ struct DistillOptions {
     visitor("held_out", held_out,
             OptionInfo{.help = "images kept apart for the explained variance", .minimum = 1});
     visitor("seed", seed, OptionInfo{.help = "seed of every random choice"});
-    visitor("precision", precision,
-            OptionInfo{.help = "arithmetic of convolutions; auto: bf16 where it is faster (GPUs, CPUs with AMX)",
-                       .source = "ours: faster (docs/training-speed.md)",
-                       .choices = {"auto", "fp32", "bf16"}});
+    visitor(
+        "precision", precision,
+        OptionInfo{
+            .help =
+                "arithmetic of convolutions; auto: bf16 where it is faster (GPUs, CPUs with AMX)",
+            .source = "ours: faster (docs/training-speed.md)",
+            .choices = {"auto", "fp32", "bf16"}});
     visitor("device", device, OptionInfo{.help = "auto, cpu, cuda or cuda:N"});
     visitor("threads", threads,
             OptionInfo{.help = "threads; 0: one a core", .minimum = 0, .maximum = 1024});

@@ -44,6 +44,9 @@ struct TrainResult {
   double seconds = 0;
 };
 
+/// Whether a training began in the folder `output`, so that it can be resumed.
+bool training_has_begun(const std::filesystem::path& output);
+
 /// Trains a detector (paper, section 3 and algorithm 1) and writes into options.output:
 /// model.safetensors, options.json, train_log.csv (one row a step) and checkpoint.safetensors,
 /// which is made every checkpoint_minutes, when the user interrupts, and after the last step; the
