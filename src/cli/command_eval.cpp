@@ -75,9 +75,14 @@ bool is_current(const Json& report, const EvalOptions& options, torch::Device de
     before.erase(name);
     now.erase(name);
   }
-  const auto dataset =
-      open_dataset(options.dataset, options.data, options.category, options.folder());
-  return before == now && report.at("inputs") == inputs_of(options, dataset, device);
+  if (before != now) return false;
+  try {
+    const auto dataset =
+        open_dataset(options.dataset, options.data, options.category, options.folder());
+    return report.at("inputs") == inputs_of(options, dataset, device);
+  } catch (const Error&) {
+    return false;  // Who evaluates it will be told.
+  }
 }
 
 /// The report in `file`, if there is one that can be read.
