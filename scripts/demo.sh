@@ -35,9 +35,10 @@ cat <<END
 
 image AUROC  $(auroc image_auroc) (logical $(auroc logical_anomalies), structural $(auroc structural_anomalies))
 model        $out/model/model.safetensors
-report       $out/report/report.json   (every image: $out/report/scores.csv)
+report       $out/report/report.html   (to look at; figures: report.json, every image: scores.csv)
 heat maps    $out/inference/heatmaps/
 scores       $out/inference/scores.csv
 
-Your own images: $program train --help
+Your own images, as in README.md:
+  $program train --config configs/train_fast.json --data DATA --category CATEGORY --output RUN
 END

@@ -166,7 +166,8 @@ void print_places(const Json& report, const EvalOptions& options, const Places& 
 /// Every category; one that fails does not stop the others.
 int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
   require_usage(!options.maps.empty() || fs::is_directory(options.model),
-                "{}: with category all, model is the folder that holds the categories' trainings",
+                "{}: with category all, model is the folder that holds the categories' trainings, "
+                "as CATEGORY/model.safetensors",
                 options.model);
   Json reports = Json::object();
   std::map<std::string, fs::path> pages;
@@ -230,7 +231,7 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
   }
   if (json) {
     fmt::print("{}\n", dump_json(reports));
-  } else {
+  } else if (!reports.empty()) {
     fmt::print("\n{}", table);
   }
   require(failed.empty(), "{} of {} categories failed: {}", failed.size(), tried, join(failed));

@@ -313,9 +313,16 @@ int probe_shift(const Arguments& arguments) {
   if (common.json) {
     fmt::print("{}\n", dump_json(result));
   } else {
-    fmt::print("{} of {} image{} moved, maps are means over {} shift{}, threshold {:.4g}\n{}",
-               defect ? "the defect" : "the content", used.size(), used.size() == 1 ? "" : "s",
-               options.shift_average, options.shift_average == 1 ? "" : "s", threshold, tables);
+    const std::string averaged =
+        options.shift_average == 1
+            ? "no average over shifts"
+            : fmt::format("maps are means over {} shifts", options.shift_average);
+    fmt::print(
+        "{} of {} image{} moved; scores are of what lies {} px or more inside the image in every "
+        "place; {}; "
+        "threshold {:.4g}\n{}",
+        defect ? "the defect" : "the content", used.size(), used.size() == 1 ? "" : "s",
+        kProbeInside, averaged, threshold, tables);
     if (!options.output.empty()) {
       fmt::print("\nevery place: {}\ncurve: {}\n", (output / "shifts.csv").string(),
                  (output / "curve.svg").string());

@@ -64,10 +64,19 @@ std::optional<double> number_of(const std::string& text) {
   return value;
 }
 
+auto labelled_rows(const std::string& file) {
+  try {
+    return read_csv(file, {"label", "score"});
+  } catch (const Error& error) {
+    throw Error(
+        fmt::format("{}; it must be a scores.csv of eval (infer's has no labels)", error.what()));
+  }
+}
+
 std::vector<LabelledScore> read_scores(const std::string& file) {
   require_usage(!file.empty(), "rules f1 and cost need --scores, a scores.csv made by eval");
   std::vector<LabelledScore> scores;
-  for (const auto& row : read_csv(file, {"label", "score"})) {
+  for (const auto& row : labelled_rows(file)) {
     const std::string& text = row.at("score");
     const std::optional<double> score = number_of(text);
     require(score.has_value(), "{}: the score \"{}\" is no number", file, text);

@@ -120,9 +120,18 @@ int64_t require_both_kinds(const std::vector<LabelledScore>& scores) {
   return anomalous;
 }
 
-std::string counts_of(const std::vector<LabelledScore>& scores, int64_t anomalous) {
-  return fmt::format("{} good and {} anomalous images",
-                     static_cast<int64_t>(scores.size()) - anomalous, anomalous);
+/// What a threshold does on the images that it was chosen with.
+std::string result_of(const std::vector<LabelledScore>& scores, double threshold) {
+  int64_t anomalous = 0;
+  Mistakes mistakes = {0, 0};
+  for (const auto& one : scores) {
+    anomalous += one.anomalous ? 1 : 0;
+    mistakes.missed += one.anomalous && one.score <= threshold ? 1 : 0;
+    mistakes.false_alarms += !one.anomalous && one.score > threshold ? 1 : 0;
+  }
+  return fmt::format("{} of {} good images called anomalous, {} of {} anomalous ones missed",
+                     mistakes.false_alarms, static_cast<int64_t>(scores.size()) - anomalous,
+                     mistakes.missed, anomalous);
 }
 
 }  // namespace
@@ -134,19 +143,19 @@ Threshold threshold_of_best_f1(const std::vector<LabelledScore>& scores) {
     const auto wrong = static_cast<double>(mistakes.missed + mistakes.false_alarms);
     return -2 * found / (2 * found + wrong);
   });
-  return {.value = threshold, .rule = "largest F1 on " + counts_of(scores, anomalous)};
+  return {.value = threshold, .rule = "largest F1: " + result_of(scores, threshold)};
 }
 
 Threshold threshold_of_least_cost(const std::vector<LabelledScore>& scores, double cost_ratio) {
-  const int64_t anomalous = require_both_kinds(scores);
+  require_both_kinds(scores);
   require(cost_ratio > 0, "the cost ratio is {}, but must be positive", cost_ratio);
   const double threshold = least_loss(scores, [&](const Mistakes& mistakes) {
     return cost_ratio * static_cast<double>(mistakes.missed) +
            static_cast<double>(mistakes.false_alarms);
   });
   return {.value = threshold,
-          .rule = fmt::format("least cost on {}, a missed defect costing {:.4g} false alarms",
-                              counts_of(scores, anomalous), cost_ratio)};
+          .rule = fmt::format("least cost, a missed defect costing {:.4g} false alarms: {}",
+                              cost_ratio, result_of(scores, threshold))};
 }
 
 double normal_share(const std::vector<double>& sorted, double score) {

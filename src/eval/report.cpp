@@ -186,14 +186,13 @@ std::string report_table(const Json& report) {
   if (!report.contains("threshold")) return table;
   const auto& decisions = report.at("decisions");
   table += fmt::format(
-      "\nat threshold {:.4g}{}: {} of {} good images called anomalous, {} of {} anomalous ones "
+      "\nat threshold {:.4g}: {} of {} good images called anomalous, {} of {} anomalous ones "
       "missed\n",
-      report.at("threshold").get<double>(),
-      report.at("threshold_rule").get<std::string>().empty()
-          ? ""
-          : " (" + report.at("threshold_rule").get<std::string>() + ")",
-      decisions.at("false_positives").get<int64_t>(), counts.at("test_good").get<int64_t>(),
-      decisions.at("missed").get<int64_t>(), counts.at("test_anomalous").get<int64_t>());
+      report.at("threshold").get<double>(), decisions.at("false_positives").get<int64_t>(),
+      counts.at("test_good").get<int64_t>(), decisions.at("missed").get<int64_t>(),
+      counts.at("test_anomalous").get<int64_t>());
+  const auto rule = report.at("threshold_rule").get<std::string>();
+  if (!rule.empty()) table += fmt::format("the threshold: {}\n", rule);
   return table;
 }
 

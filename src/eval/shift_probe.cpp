@@ -14,10 +14,6 @@ namespace efficientad {
 
 namespace {
 
-/// Half a receptive field: as near to the border, a cell would see beyond it. With a cell's width
-/// more, for resizing and for the shifts of an average, no place has anything from there.
-constexpr int64_t kInside = kReceptiveField / 2 + kMapStride;
-
 /// Rows and columns from `top`, `left` to before `bottom`, `right`.
 struct Box {
   int64_t top = 0;
@@ -127,14 +123,14 @@ std::vector<ShiftedResult> probe_crop(const Detector& detector, const torch::Ten
                                       const std::vector<Shift>& shifts) {
   const auto [height, width] = detector.input_hw();
   const Box reach = reach_of(shifts);
-  const Box followed = {.top = kInside - reach.top,
-                        .left = kInside - reach.left,
-                        .bottom = height - kInside - reach.bottom,
-                        .right = width - kInside - reach.right};
+  const Box followed = {.top = kProbeInside - reach.top,
+                        .left = kProbeInside - reach.left,
+                        .bottom = height - kProbeInside - reach.bottom,
+                        .right = width - kProbeInside - reach.right};
   require(followed.height() > 0 && followed.width() > 0,
           "the model's images of {}x{} px are too small: moved by up to {} px, nothing stays {} px "
           "inside; probe the stride alone",
-          width, height, reach.bottom - reach.top, kInside);
+          width, height, reach.bottom - reach.top, kProbeInside);
   const torch::Tensor input = resize_pil_bilinear(image_u8, detector.input_hw());
   return probe(detector, shifts, followed, {image_u8.size(0), image_u8.size(1)}, [&](Shift shift) {
     return shift_content(input, /*dim_h=*/0, shift, Fill::kReflect);
@@ -204,12 +200,12 @@ std::vector<ShiftedResult> probe_defect(const Detector& detector, const torch::T
   const int64_t columns = defect.mask.size(1);
   const auto place = [&](int64_t size, int64_t length, int64_t least, int64_t most,
                          std::optional<int64_t> home) {
-    const int64_t low = kInside - least;
-    const int64_t high = size - kInside - most - length;
+    const int64_t low = kProbeInside - least;
+    const int64_t high = size - kProbeInside - most - length;
     require(low <= high,
             "the defect of {}x{} px (at the size of the networks' input) is too large to be moved "
             "by {} to {} px and stay {} px inside an input of {}x{}",
-            columns, rows, least, most, kInside, input_hw[1], input_hw[0]);
+            columns, rows, least, most, kProbeInside, input_hw[1], input_hw[0]);
     return std::clamp(home.value_or((size - length) / 2), low, high);
   };
   const auto& home = defect.home;
@@ -217,9 +213,10 @@ std::vector<ShiftedResult> probe_defect(const Detector& detector, const torch::T
                             home ? std::optional(home->dy) : std::nullopt);
   const int64_t left = place(input_hw[1], columns, reach.left, reach.right,
                              home ? std::optional(home->dx) : std::nullopt);
-  const Box followed = {std::max(top - kInside, -reach.top), std::max(left - kInside, -reach.left),
-                        std::min(top + rows + kInside, input_hw[0] - reach.bottom),
-                        std::min(left + columns + kInside, input_hw[1] - reach.right)};
+  const Box followed = {std::max(top - kProbeInside, -reach.top),
+                        std::max(left - kProbeInside, -reach.left),
+                        std::min(top + rows + kProbeInside, input_hw[0] - reach.bottom),
+                        std::min(left + columns + kProbeInside, input_hw[1] - reach.right)};
   const torch::Tensor input = resize_pil_bilinear(image_u8, input_hw);
   std::vector<ShiftedResult> results =
       probe(detector, shifts, followed, {image_u8.size(0), image_u8.size(1)}, [&](Shift shift) {

@@ -13,6 +13,11 @@
 
 namespace efficientad {
 
+/// Only content that lies at least so many px inside the image, in every place, is followed. Half a
+/// receptive field: nearer to the border, a cell would see beyond it. With a cell's width more, for
+/// resizing and for the shifts of an average, no place has anything from there.
+inline constexpr int64_t kProbeInside = kReceptiveField / 2 + kMapStride;
+
 /// The shifts of a cell of the maps: 4 by 4, -2 to 1 px both ways, first none.
 std::vector<Shift> stride_shifts();
 
