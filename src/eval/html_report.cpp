@@ -537,12 +537,13 @@ std::string decision_words(const Json& report) {
   const auto count = [&](const char* name) { return decisions.at(name).get<int64_t>(); };
   const std::string rule = report.value("threshold_rule", "");
   std::string html = fmt::format(
-      "<p class=\"verdict\">At the threshold <b>{:.4g}</b>{}, <b>{}</b> of {} good images {} "
+      "<p class=\"verdict\">At the threshold <b>{:.4g}</b>, <b>{}</b> of {} good images {} "
       "called anomalous ({}) and <b>{}</b> of {} anomalous ones {} missed ({}).</p>\n",
-      report.at("threshold").get<double>(), rule.empty() ? "" : " (" + escape_html(rule) + ")",
-      count("false_positives"), good, count("false_positives") == 1 ? "was" : "were",
-      percent(count("false_positives"), good), count("missed"), anomalous,
-      count("missed") == 1 ? "was" : "were", percent(count("missed"), anomalous));
+      report.at("threshold").get<double>(), count("false_positives"), good,
+      count("false_positives") == 1 ? "was" : "were", percent(count("false_positives"), good),
+      count("missed"), anomalous, count("missed") == 1 ? "was" : "were",
+      percent(count("missed"), anomalous));
+  if (!rule.empty()) html += fmt::format("<p>The threshold: {}.</p>\n", escape_html(rule));
   if (best) {
     html += fmt::format(
         "<p>For comparison: with the labels of these images known, {:.4g} would give the largest "

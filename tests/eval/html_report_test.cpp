@@ -95,7 +95,8 @@ TEST(HtmlReport, HoldsAllItsParts) {
   const std::string words = words_of(page);
   EXPECT_TRUE(has(words, ">nut</h1>"));
   EXPECT_TRUE(has(words, "24 test images, 12 good and 12 anomalous"));
-  EXPECT_TRUE(has(words, "At the threshold <b>0.3</b> (a rule)"));
+  EXPECT_TRUE(has(words, "At the threshold <b>0.3</b>,"));
+  EXPECT_TRUE(has(words, "<p>The threshold: a rule.</p>"));
   EXPECT_TRUE(has(words, "data-kind=\"stain\""));
   EXPECT_TRUE(has(words, "<h3>ROC</h3>"));
   EXPECT_TRUE(has(words, "pixels, AUROC"));
