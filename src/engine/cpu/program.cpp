@@ -151,15 +151,17 @@ void choose_tasks(WinogradConvolution& conv, int64_t together, int64_t panel) {
   // A chunk's inputs and a panel of products fit the second cache, so that the weights alone come
   // from further away; if those are too few tiles to be worth the weights' way, in phases.
   constexpr double kShareOfCache = 0.84;
-  constexpr int64_t kFewTiles = 28;
   constexpr int64_t kTilesInPhases = 160;
+  // Narrow vectors need longer for a tile, in which more weights come.
+  constexpr int64_t kWide = 32;
+  const int64_t few_tiles = panel < kWide ? 10 : 28;
   const auto bytes_a_tile = static_cast<double>(64 * (conv.channels + panel)) * sizeof(float);
   const auto fitting = static_cast<int64_t>(
       kShareOfCache * static_cast<double>(second_cache_bytes()) / bytes_a_tile);
-  conv.in_phases = fitting < std::min(tiles, kFewTiles);
+  conv.in_phases = fitting < std::min(tiles, few_tiles);
   const int64_t tiles_a_chunk = conv.in_phases ? kTilesInPhases : fitting;
   int64_t chunks = (tiles + tiles_a_chunk - 1) / tiles_a_chunk;
-  if (!conv.in_phases && tiles > kFewTiles) {
+  if (!conv.in_phases && tiles > few_tiles) {
     // No thread should wait for another.
     const int64_t threads = at::get_num_threads();
     while (chunks * together % threads != 0 && chunks < groups) ++chunks;

@@ -65,6 +65,24 @@ struct Rows {
   int64_t next_lines = 0;
 };
 
+/// left += x b_left, right += x b_right.
+HWY_INLINE void MultiplyAdd(const float& x, const V b_left, const V b_right, V& left, V& right) {
+#if HWY_TARGET == HWY_AVX2 && defined(__GNUC__)
+  // Six rows need 15 of the 16 registers. Left to itself, the compiler takes more, moves sums from
+  // one to another and spills some: a tenth slower with six rows, a third with three.
+  __m256 factor;
+  asm("vbroadcastss %[x], %[factor]\n\t"
+      "vfmadd231ps %[factor], %[b_left], %[left]\n\t"
+      "vfmadd231ps %[factor], %[b_right], %[right]"
+      : [left] "+x"(left.raw), [right] "+x"(right.raw), [factor] "=&x"(factor)
+      : [x] "m"(x), [b_left] "x"(b_left.raw), [b_right] "x"(b_right.raw));
+#else
+  const V factor = Number(x);
+  left = hn::MulAdd(factor, b_left, left);
+  right = hn::MulAdd(factor, b_right, right);
+#endif
+}
+
 template <int kRows>
 void Multiply(const Rows& all) {
   // Three rows share a pointer: with one each, the pointers would not fit the registers.
@@ -107,9 +125,8 @@ void Multiply(const Rows& all) {
         const V b_right = Load(b + k * kPanel + kLanes);
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; ++i) {
-          const V x = Number(rows[i / kGroup][k + i % kGroup * a_stride]);
-          left[i] = hn::MulAdd(x, b_left, left[i]);
-          right[i] = hn::MulAdd(x, b_right, right[i]);
+          MultiplyAdd(rows[i / kGroup][k + i % kGroup * a_stride], b_left, b_right, left[i],
+                      right[i]);
         }
       }
       for (int64_t line = 0; line < next_lines; ++line, next += kLine) Prefetch(next);
