@@ -29,8 +29,14 @@ constexpr double kFirstColor = 0.25;
 constexpr double kLastColor = 0.9;
 /// The scale ends at so many thresholds.
 constexpr double kThresholds = 3.0;
-/// Share of the opacity that is left at the threshold.
-constexpr double kOpacityAtThreshold = 0.6;
+/// Share of the opacity where what is unusual is clearly visible: at the threshold, or at kClear if
+/// the threshold is higher.
+constexpr double kOpacityWhereClear = 0.6;
+/// The normalised map's value at q_b, which 0.5 % of normal pixels exceed (paper, section 3.4).
+constexpr double kUnusual = 0.1;
+/// So far from normal that it is to be seen even if the threshold is higher: a model whose normal
+/// images have rare outliers has a high threshold, and weaker defects than those.
+constexpr double kClear = 5 * kUnusual;
 
 const cv::Scalar kBackground(24, 24, 24);
 const cv::Scalar kText(235, 235, 235);
@@ -48,16 +54,17 @@ struct Scale {
 
   double position(double value) const { return std::clamp(value / high, 0.0, 1.0); }
 
-  /// Rises from nothing at 0, slowly, so that noise of normal pixels stays faint.
+  /// Rises from nothing, so that noise of normal pixels stays faint.
   double opacity(double value) const {
-    if (value <= 0) return 0;
-    const double limit = threshold > 0 ? threshold : high;
+    const double limit = threshold > 0 ? std::min(threshold, kClear) : high;
+    const double nothing = limit > 2 * kUnusual ? kUnusual : 0;
+    if (value <= nothing) return 0;
     if (value < limit) {
-      const double t = value / limit;
-      return kOpacity * kOpacityAtThreshold * t * t;
+      const double t = (value - nothing) / (limit - nothing);
+      return kOpacity * kOpacityWhereClear * t;
     }
     const double t = high > limit ? std::min((value - limit) / (high - limit), 1.0) : 1.0;
-    return kOpacity * (kOpacityAtThreshold + (1 - kOpacityAtThreshold) * t);
+    return kOpacity * (kOpacityWhereClear + (1 - kOpacityWhereClear) * t);
   }
 };
 

@@ -8,9 +8,10 @@ namespace {
 
 constexpr double kThreshold = 0.3;
 
-torch::Tensor draw(const torch::Tensor& image, const torch::Tensor& map) {
+torch::Tensor draw(const torch::Tensor& image, const torch::Tensor& map,
+                   double threshold = kThreshold) {
   const double score = map.max().item<double>();
-  return draw_heatmap(image, {map, score, score > kThreshold}, kThreshold, "größe.png");
+  return draw_heatmap(image, {map, score, score > threshold}, threshold, "größe.png");
 }
 
 /// Largest difference between the two panels (512 px wide, 8 px apart) in a square of 80 px around
@@ -43,19 +44,29 @@ TEST(Heatmap, SizesOfAllShapes) {
   EXPECT_EQ(sizes(1, 4000), (std::vector<int64_t>{2 * 1 + 8 + 64, 1024, 3}));
 }
 
+torch::Tensor with_middle(double value) {
+  auto map = torch::full({512, 512}, -0.05);
+  map.slice(0, 236, 276).slice(1, 236, 276).fill_(value);
+  return map;
+}
+
 TEST(Heatmap, GoodStaysCalmAndDefectsStandOut) {
   const auto image = torch::full({512, 512, 3}, 90, torch::kUInt8);
-  const auto with_middle = [](double value) {
-    auto map = torch::full({512, 512}, -0.05);
-    map.slice(0, 236, 276).slice(1, 236, 276).fill_(value);
-    return map;
-  };
   EXPECT_EQ(change_in_middle(draw(image, with_middle(-0.05))), 0);
   EXPECT_EQ(change_in_middle(draw(image, with_middle(0.0))), 0);
   // The level of q_b: nearly nothing.
   EXPECT_LT(change_in_middle(draw(image, with_middle(0.1))), 10);
   EXPECT_GT(change_in_middle(draw(image, with_middle(0.31))), 60);
   EXPECT_GT(change_in_middle(draw(image, with_middle(5.0))), 100);
+}
+
+TEST(Heatmap, WhatIsUnusualShowsBelowAHighThresholdToo) {
+  const auto image = torch::full({512, 512, 3}, 140, torch::kUInt8);
+  constexpr double kHigh = 1.33;
+  EXPECT_EQ(change_in_middle(draw(image, with_middle(0.1), kHigh)), 0);
+  const int64_t below = change_in_middle(draw(image, with_middle(0.52), kHigh));
+  EXPECT_GT(below, 40);
+  EXPECT_LT(change_in_middle(draw(image, with_middle(0.2), kHigh)), below / 2);
 }
 
 TEST(Heatmap, ThresholdOfZeroOrLessIsDrawn) {
