@@ -197,6 +197,10 @@ TensorFile read_safetensors(const fs::path& path) {
       file.tensors[name] = copy;
     }
   }
+  uint64_t owned = 0;
+  for (const auto& [begin, end] : places) owned += end - begin;
+  require(owned == data_size, "{}{} of its {} bytes of data belong to no tensor", where,
+          data_size - owned, data_size);
   return file;
 }
 

@@ -137,10 +137,24 @@ TEST(Safetensors, TensorsMayNotOverlap) {
     write_file(path, with(begin, end));
     EXPECT_ERROR(read_safetensors(path), Error, "tensor b overlaps another");
   }
-  for (const auto& [begin, end] : {std::pair{0, 2}, {6, 8}, {4, 4}}) {
-    write_file(path, with(begin, end));
-    EXPECT_EQ(read_safetensors(path).tensors.size(), 2u);
-  }
+}
+
+TEST(Safetensors, EveryByteBelongsToATensor) {
+  const TempDir dir;
+  const auto path = dir.path / "x.safetensors";
+  const std::string a = R"("a":{"dtype":"U8","shape":[4],"data_offsets":[)";
+  const std::string b = R"("b":{"dtype":"U8","shape":[2],"data_offsets":[)";
+  const std::string none = R"("c":{"dtype":"U8","shape":[0],"data_offsets":[3,3]})";
+  const auto with = [&](const char* of_a, const char* of_b, size_t bytes) {
+    write_file(path, raw_file("{" + a + of_a + "]}," + b + of_b + "]}," + none + "}",
+                              std::string(bytes, 'x')));
+  };
+  with("2,6", "0,2", 6);
+  EXPECT_EQ(read_safetensors(path).tensors.size(), 3u);
+  with("2,6", "0,2", 8);
+  EXPECT_ERROR(read_safetensors(path), Error, "2 of its 8 bytes of data belong to no tensor");
+  with("0,4", "5,7", 7);
+  EXPECT_ERROR(read_safetensors(path), Error, "1 of its 7 bytes of data belong to no tensor");
 }
 
 TEST(Safetensors, EveryTruncationIsAnError) {
