@@ -111,7 +111,8 @@ def main():
     parser.add_argument("kind", choices=["efficientnet-lite0", "efficientnet-lite1",
                                          "efficientnet-lite2", "vgg16"])
     parser.add_argument("output")
-    parser.add_argument("--check", metavar="FOLDER")
+    parser.add_argument("--check", metavar="FOLDER",
+                        help="also classify its images, into OUTPUT.top1.csv")
     arguments = parser.parse_args()
     if arguments.kind == "vgg16":
         tensors, metadata = convert_vgg16()

@@ -2,7 +2,12 @@
 
 #include <ATen/Version.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "cli/command.h"
 #include "efficientad/core/log.h"
@@ -12,7 +17,26 @@ namespace efficientad {
 
 namespace cli::internal {
 
+namespace {
+
+/// Lists what is also positional only there.
+class Formatter : public CLI::Formatter {
+ public:
+  std::string make_group(std::string group, bool is_positional,
+                         std::vector<const CLI::Option*> options) const override {
+    if (!is_positional) {
+      options.erase(std::remove_if(options.begin(), options.end(),
+                                   [](const CLI::Option* o) { return o->get_positional(); }),
+                    options.end());
+    }
+    return CLI::Formatter::make_group(std::move(group), is_positional, std::move(options));
+  }
+};
+
+}  // namespace
+
 void add_common(CLI::App& app, CommonFlags& common) {
+  app.formatter(std::make_shared<Formatter>());
   app.add_option("--config", common.config, "JSON file of options; flags override it");
   app.add_option("--log-level", common.log_level, "how much to log on stderr")
       ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))

@@ -11,6 +11,7 @@ namespace {
 
 struct InspectOptions {
   std::string file;
+  bool tensors = false;
 
   template <class Visitor>
   void visit(Visitor&& visitor) {
@@ -18,6 +19,8 @@ struct InspectOptions {
             OptionInfo{.help = "model, teacher, backbone or checkpoint file (safetensors)",
                        .positional = true,
                        .required = true});
+    visitor("tensors", tensors,
+            OptionInfo{.help = "name every tensor with its type and shape (--json always does)"});
   }
 };
 
@@ -29,6 +32,19 @@ nlohmann::ordered_json parsed(const std::string& text) {
   } catch (const Error&) {
     return text;
   }
+}
+
+/// As one line for people: of many numbers their count and range.
+std::string shown(const nlohmann::ordered_json& value) {
+  constexpr size_t kMany = 8;
+  if (value.is_string()) return value.get<std::string>();
+  const bool numbers =
+      value.is_array() &&
+      std::all_of(value.begin(), value.end(), [](const auto& item) { return item.is_number(); });
+  if (!numbers || value.size() <= kMany) return dump_json(value);
+  const auto [lowest, highest] = std::minmax_element(value.begin(), value.end());
+  return fmt::format("{} numbers from {} to {}", value.size(), dump_json(*lowest),
+                     dump_json(*highest));
 }
 
 }  // namespace
@@ -71,17 +87,21 @@ int inspect(const Arguments& arguments) {
   for (const auto& [key, value] : metadata.items()) {
     if (value.is_object()) {
       fmt::print("{}:\n", key);
-      for (const auto& [name, item] : value.items())
-        fmt::print("  {:28} {}\n", name, dump_json(item));
+      for (const auto& [name, item] : value.items()) fmt::print("  {:28} {}\n", name, shown(item));
     } else {
-      fmt::print("{:30} {}\n", key,
-                 value.is_string() ? value.get<std::string>() : dump_json(value));
+      fmt::print("{:30} {}\n", key, shown(value));
     }
   }
   fmt::print("{} values in {} tensors:\n", values, file.tensors.size());
-  for (const auto& [name, tensor] : file.tensors) {
-    fmt::print("  {:44} {:8} {}\n", name, c10::toString(tensor.scalar_type()),
-               c10::str(tensor.sizes()));
+  if (options.tensors) {
+    for (const auto& [name, tensor] : file.tensors) {
+      fmt::print("  {:44} {:8} {}\n", name, c10::toString(tensor.scalar_type()),
+                 c10::str(tensor.sizes()));
+    }
+    return 0;
+  }
+  for (const auto& [part, count] : groups.items()) {
+    fmt::print("  {:28} {} values\n", part, count.get<int64_t>());
   }
   return 0;
 }

@@ -47,10 +47,8 @@ inline void warn_of_shift_average(const std::string& model, const ModelBundle& b
                                   int64_t shift_average) {
   if (bundle.normal_scores.empty() || bundle.normal_scores_shift_average == shift_average) return;
   spdlog::warn(
-      "{}: the scores of normal images in it, and a threshold from them, are of --shift-average "
-      "{}, "
-      "and those of this run, with {}, are {}; \"efficientad threshold --normal-images\" makes new "
-      "ones",
+      "{}: its threshold and normal images' scores are of --shift-average {}; those of this run, "
+      "with {}, are {}; \"efficientad threshold --normal-images\" makes new ones",
       model, bundle.normal_scores_shift_average, shift_average,
       shift_average > bundle.normal_scores_shift_average ? "lower" : "higher");
 }

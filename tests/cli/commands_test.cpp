@@ -141,6 +141,9 @@ TEST(Commands, InspectTellsWhatAFileIs) {
   ASSERT_EQ(text.status, 0) << text.err;
   EXPECT_NE(text.out.find("made up"), std::string::npos) << text.out;
   EXPECT_NE(text.out.find("checksum"), std::string::npos);
+  EXPECT_EQ(text.out.find("conv1.weight"), std::string::npos) << text.out;
+  const auto all = run("inspect --tensors " + path.string());
+  EXPECT_NE(all.out.find("conv1.weight"), std::string::npos) << all.out;
   const auto json = nlohmann::json::parse(run("inspect --json " + path.string()).out);
   EXPECT_EQ(json.at("metadata").at("format"), "efficientad-teacher");
   // Weights and biases of PDN-S: 6272 + 524544 + 590080 + 1573248.
