@@ -6,12 +6,14 @@
 #include <cmath>
 #include <vector>
 
+#include "resize_kernels.h"
+
 namespace efficientad {
 namespace {
 
 /// Bits behind the point of a coefficient: 32 less 8 for the pixel and 2 for overshoot, which other
 /// filters of Pillow's have.
-constexpr int kPrecisionBits = 32 - 8 - 2;
+constexpr int kPrecisionBits = internal::kResizePrecisionBits;
 constexpr int32_t kHalf = 1 << (kPrecisionBits - 1);
 
 /// For each output position the first input position it draws on, their number, and their weights.
@@ -83,6 +85,38 @@ void resize_rows(const uint8_t* in, int64_t height, int64_t in_width, int64_t ou
   }
 }
 
+/// As resize_rows<3>().
+void resize_rgb_rows(const uint8_t* in, int64_t height, int64_t in_width, int64_t out_width,
+                     const Taps& taps, uint8_t* out) {
+  constexpr int64_t kGroup = internal::kRgbGroup;
+  constexpr int64_t kCopies = internal::kRgbWeightCopies;
+  const int64_t most = *std::max_element(taps.count.begin(), taps.count.end());
+  const int64_t groups = (most + kGroup - 1) / kGroup;
+  std::vector<int32_t> weights(static_cast<size_t>(out_width * groups * kGroup * kCopies), 0);
+  for (int64_t x = 0; x < out_width; ++x) {
+    for (int64_t k = 0; k < taps.count[static_cast<size_t>(x)]; ++k) {
+      std::fill_n(weights.begin() + (x * groups * kGroup + k) * kCopies, kCopies,
+                  taps.weights[static_cast<size_t>(x * taps.stride + k)]);
+    }
+  }
+  internal::RgbRow row = {
+      .first = taps.first.data(), .groups = groups, .weights = weights.data(), .width = out_width};
+  // The last rows are read from a copy with room behind it.
+  const int64_t row_bytes = 3 * in_width;
+  const int64_t last_first = *std::max_element(taps.first.begin(), taps.first.end());
+  const int64_t read = 3 * (last_first + (groups - 1) * kGroup) + internal::kRgbReadBeyond;
+  std::vector<uint8_t> copy(static_cast<size_t>(std::max(read, row_bytes)), 0);
+  for (int64_t y = 0; y < height; ++y) {
+    row.in = in + y * row_bytes;
+    if ((height - y) * row_bytes < read) {
+      std::copy_n(row.in, row_bytes, copy.begin());
+      row.in = copy.data();
+    }
+    row.out = out + y * 3 * out_width;
+    internal::resize_kernels().rgb_row(row);
+  }
+}
+
 torch::Tensor resize_horizontally(const torch::Tensor& image, int64_t out_width) {
   const int64_t height = image.size(0);
   const int64_t in_width = image.size(1);
@@ -93,7 +127,7 @@ torch::Tensor resize_horizontally(const torch::Tensor& image, int64_t out_width)
   uint8_t* out = result.data_ptr<uint8_t>();
   if (channels == 1) resize_rows<1>(in, height, in_width, out_width, taps, out);
   if (channels == 2) resize_rows<2>(in, height, in_width, out_width, taps, out);
-  if (channels == 3) resize_rows<3>(in, height, in_width, out_width, taps, out);
+  if (channels == 3) resize_rgb_rows(in, height, in_width, out_width, taps, out);
   if (channels == 4) resize_rows<4>(in, height, in_width, out_width, taps, out);
   return result;
 }
@@ -104,15 +138,13 @@ torch::Tensor resize_vertically(const torch::Tensor& image, int64_t out_height) 
   torch::Tensor result = torch::empty({out_height, image.size(1), image.size(2)}, torch::kUInt8);
   const uint8_t* in = image.data_ptr<uint8_t>();
   uint8_t* out = result.data_ptr<uint8_t>();
-  std::vector<int32_t> sums(static_cast<size_t>(row_bytes));
-  for (int64_t y = 0; y < out_height; ++y, out += row_bytes) {
-    std::fill(sums.begin(), sums.end(), kHalf);
-    for (int64_t k = 0; k < taps.count[static_cast<size_t>(y)]; ++k) {
-      const uint8_t* row = in + (taps.first[static_cast<size_t>(y)] + k) * row_bytes;
-      const int32_t weight = taps.weights[static_cast<size_t>(y * taps.stride + k)];
-      for (int64_t x = 0; x < row_bytes; ++x) sums[static_cast<size_t>(x)] += row[x] * weight;
-    }
-    for (int64_t x = 0; x < row_bytes; ++x) out[x] = clip8(sums[static_cast<size_t>(x)]);
+  for (int64_t y = 0; y < out_height; ++y) {
+    const auto place = static_cast<size_t>(y);
+    internal::resize_kernels().weighted_rows({.in = in + taps.first[place] * row_bytes,
+                                              .weights = taps.weights.data() + y * taps.stride,
+                                              .count = taps.count[place],
+                                              .size = row_bytes,
+                                              .out = out + y * row_bytes});
   }
   return result;
 }

@@ -66,6 +66,32 @@ TEST(resize, odd_sizes_match_pillow_to_the_last_bit) {
   }
 }
 
+TEST(resize, channels_together_are_each_by_itself) {
+  // RGB is resized in vectors, a single channel number by number; columns as the rows of the
+  // turned image.
+  torch::manual_seed(5);
+  for (const auto& [height, width, out_height, out_width] :
+       std::vector<std::array<int64_t, 4>>{{5, 1, 3, 4},
+                                           {1, 2, 1, 9},
+                                           {2, 3, 7, 1},
+                                           {3, 5, 3, 2},
+                                           {19, 31, 19, 8},
+                                           {40, 300, 11, 7},
+                                           {7, 1023, 5, 256},
+                                           {33, 64, 65, 129}}) {
+    SCOPED_TRACE(fmt::format("{}x{} to {}x{}", height, width, out_height, out_width));
+    const torch::Tensor image = torch::randint(0, 256, {height, width, 3}, torch::kUInt8);
+    const torch::Tensor rgb = resize_pil_bilinear(image, {out_height, out_width});
+    for (int64_t c = 0; c < 3; ++c) {
+      const torch::Tensor channel = image.narrow(2, c, 1);
+      const torch::Tensor wide = resize_pil_bilinear(channel, {height, out_width});
+      const torch::Tensor turned =
+          resize_pil_bilinear(wide.permute({1, 0, 2}), {out_width, out_height});
+      expect_same_bits(rgb.narrow(2, c, 1).contiguous(), turned.permute({1, 0, 2}).contiguous());
+    }
+  }
+}
+
 TEST(resize, same_size_is_a_copy) {
   const torch::Tensor image = torch::randint(0, 256, {6, 5, 3}, torch::kUInt8);
   const torch::Tensor same = resize_pil_bilinear(image, {6, 5});
