@@ -29,13 +29,12 @@ constexpr double kFirstColor = 0.25;
 constexpr double kLastColor = 0.9;
 /// The scale ends at so many thresholds.
 constexpr double kThresholds = 3.0;
-/// Share of the opacity where what is unusual is clearly visible: at the threshold, or at kClear if
-/// the threshold is higher.
+/// Share of the full opacity at which a deviation is clearly visible.
 constexpr double kOpacityWhereClear = 0.6;
 /// The normalised map's value at q_b, which 0.5 % of normal pixels exceed (paper, section 3.4).
 constexpr double kUnusual = 0.1;
-/// So far from normal that it is to be seen even if the threshold is higher: a model whose normal
-/// images have rare outliers has a high threshold, and weaker defects than those.
+/// So far from normal that it is to be seen even below the threshold: rare outliers among the
+/// normal images make that high, and many defects lie below it.
 constexpr double kClear = 5 * kUnusual;
 
 const cv::Scalar kBackground(24, 24, 24);
@@ -48,22 +47,27 @@ const cv::Scalar kAnomalous(205, 45, 50);
 struct Scale {
   double threshold;
   double high;
+  /// Up to here nothing is to be seen, and from here on it is clear.
+  double nothing;
+  double clear;
 
-  explicit Scale(double at_threshold)
-      : threshold(at_threshold), high(std::max(kThresholds * at_threshold, 0.2)) {}
+  /// `normalized`: the map is of our method, so that kUnusual and kClear mean something.
+  Scale(double at_threshold, bool normalized)
+      : threshold(at_threshold),
+        high(std::max(kThresholds * at_threshold, 0.2)),
+        clear(at_threshold > 0 ? at_threshold : high) {
+    if (normalized) clear = std::min(clear, kClear);
+    nothing = normalized ? std::min(kUnusual, clear / 2) : clear / 3;
+  }
 
   double position(double value) const { return std::clamp(value / high, 0.0, 1.0); }
 
-  /// Rises from nothing, so that noise of normal pixels stays faint.
   double opacity(double value) const {
-    const double limit = threshold > 0 ? std::min(threshold, kClear) : high;
-    const double nothing = limit > 2 * kUnusual ? kUnusual : 0;
     if (value <= nothing) return 0;
-    if (value < limit) {
-      const double t = (value - nothing) / (limit - nothing);
-      return kOpacity * kOpacityWhereClear * t;
+    if (value < clear) {
+      return kOpacity * kOpacityWhereClear * (value - nothing) / (clear - nothing);
     }
-    const double t = high > limit ? std::min((value - limit) / (high - limit), 1.0) : 1.0;
+    const double t = high > clear ? std::min((value - clear) / (high - clear), 1.0) : 1.0;
     return kOpacity * (kOpacityWhereClear + (1 - kOpacityWhereClear) * t);
   }
 };
@@ -162,9 +166,9 @@ void draw_legend(cv::Mat& canvas, const cv::Rect& bar, const Scale& scale, const
 
 }  // namespace
 
-void internal::blend_map(cv::Mat& image, const cv::Mat& map, double threshold) {
+void internal::blend_map(cv::Mat& image, const cv::Mat& map, double threshold, bool normalized) {
   static const cv::Mat colors = color_table();
-  blend(image, map, Scale(threshold), colors);
+  blend(image, map, Scale(threshold, normalized), colors);
 }
 
 torch::Tensor draw_heatmap(const torch::Tensor& image_u8, const Detection& detection,
@@ -189,7 +193,7 @@ torch::Tensor draw_heatmap(const torch::Tensor& image_u8, const Detection& detec
   cv::Mat scaled_map;
   cv::resize(map, scaled_map, size, 0, 0, smaller ? cv::INTER_AREA : cv::INTER_LINEAR);
 
-  const Scale scale(threshold);
+  const Scale scale(threshold, /*normalized=*/true);
   const cv::Mat colors = color_table();
   cv::Mat overlay = original.clone();
   blend(overlay, scaled_map, scale, colors);

@@ -99,7 +99,7 @@ std::optional<double> number_at(const Json& json, const char* pointer) {
   return value.is_number() ? std::optional(value.get<double>()) : std::nullopt;
 }
 
-/// Where colours and outlines begin to be strong, and what that is called.
+/// Where outlines are, and what that is called.
 struct Limit {
   double value;
   std::string name;
@@ -120,7 +120,7 @@ std::optional<Limit> limit_of(const Json& report) {
 
 // ---- pictures of the gallery ----
 
-/// The median over the maps of their median: where the colours of another method's maps begin. Some
+/// The median over the maps of their median: where the scale of another method's maps begins. Some
 /// maps are enough.
 double usual_value(const Evaluation& evaluation) {
   constexpr size_t kMaps = 50;
@@ -159,7 +159,10 @@ ThumbnailSettings thumbnail_settings(const Evaluation& evaluation, const Json& r
   }
   const auto limit = limit_of(report);
   if (limit) settings.map_limit = limit->value;
-  if (limit && !limit->decides) settings.map_low = std::min(usual_value(evaluation), limit->value);
+  if (limit && !limit->decides) {
+    settings.map_low = std::min(usual_value(evaluation), limit->value);
+    settings.normalized = false;
+  }
   return settings;
 }
 

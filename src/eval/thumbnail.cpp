@@ -113,7 +113,7 @@ Thumbnail make_thumbnail(const torch::Tensor& image_u8, const torch::Tensor& map
     const cv::Mat plain = resized(image, size);
     cv::Mat overlay = plain.clone();
     internal::blend_map(overlay, resized(scores, size) - settings.map_low,
-                        settings.map_limit - settings.map_low);
+                        settings.map_limit - settings.map_low, settings.normalized);
     for (const int quality : kQualities) {
       thumbnail.image = jpeg_of(plain, quality);
       thumbnail.heatmap = jpeg_of(overlay, quality);

@@ -61,12 +61,21 @@ TEST(Heatmap, GoodStaysCalmAndDefectsStandOut) {
 }
 
 TEST(Heatmap, WhatIsUnusualShowsBelowAHighThresholdToo) {
-  const auto image = torch::full({512, 512, 3}, 140, torch::kUInt8);
+  const auto image = torch::full({512, 512, 3}, 90, torch::kUInt8);
   constexpr double kHigh = 1.33;
   EXPECT_EQ(change_in_middle(draw(image, with_middle(0.1), kHigh)), 0);
   const int64_t below = change_in_middle(draw(image, with_middle(0.52), kHigh));
-  EXPECT_GT(below, 40);
+  EXPECT_GT(below, 25);
   EXPECT_LT(change_in_middle(draw(image, with_middle(0.2), kHigh)), below / 2);
+}
+
+TEST(Heatmap, GoodStaysCalmWithALowThresholdToo) {
+  const auto image = torch::full({512, 512, 3}, 90, torch::kUInt8);
+  for (const double threshold : {0.15, 0.0, -0.2}) {
+    const auto picture = draw(image, torch::full({512, 512}, 0.07), threshold);
+    EXPECT_EQ(change_in_middle(picture), 0) << threshold;
+  }
+  EXPECT_GT(change_in_middle(draw(image, with_middle(0.16), 0.15)), 60);
 }
 
 TEST(Heatmap, ThresholdOfZeroOrLessIsDrawn) {

@@ -53,6 +53,18 @@ TEST(Thumbnail, ASmallDefectDoesNotVanish) {
   EXPECT_EQ(thumbnail.found_outline, "");
 }
 
+TEST(Thumbnail, MapsOfOtherMethodsHaveTheirOwnScale) {
+  const auto image = torch::full({64, 64, 3}, 90, torch::kUInt8);
+  const auto maps_of = [&](double value, bool normalized) {
+    return make_thumbnail(image, torch::full({64, 64}, value), {},
+                          {.map_low = 10, .map_limit = 40, .normalized = normalized});
+  };
+  // A sixth of the way to the limit: nothing, but far from normal if it were of a model of ours.
+  EXPECT_EQ(maps_of(15, false).heatmap, maps_of(15, false).image);
+  EXPECT_NE(maps_of(15, true).heatmap, maps_of(15, true).image);
+  EXPECT_NE(maps_of(35, false).heatmap, maps_of(35, false).image);
+}
+
 TEST(Thumbnail, WithoutAMaskThereIsNoOutline) {
   const auto thumbnail = make_thumbnail(noise(20, 10), torch::zeros({20, 10}), {}, {});
   EXPECT_EQ(thumbnail.mask_outline, "");

@@ -14,8 +14,9 @@ namespace efficientad {
 ///
 /// The colours mean the same in all pictures of a model: the scale runs from 0 (the 0.9-quantile of
 /// normal pixels) to three thresholds. The map becomes visible where it leaves what normal pixels
-/// have, at 0.1, and clearly at the threshold or at 0.5, whichever is lower: good images stay calm,
-/// a strong colour is what made the decision, and what lies below a high threshold shows too.
+/// have, at 0.1 (half the threshold, if that is lower), and is clear at the threshold or at 0.5,
+/// whichever is lower: good images stay calm, and what lies below a high threshold shows too. What
+/// made the decision is outlined.
 ///
 /// `image_u8`: uint8 [height, width, 3]; `detection` of that image; `title` (the file's name) is
 /// drawn into the strip. Returns uint8 [*, *, 3]; each panel's longer side is scaled to between 512

@@ -14,10 +14,12 @@ struct ThumbnailSettings {
   /// Most bytes of an image's two pictures together: their quality, and then their size, is lowered
   /// until they fit.
   int64_t max_bytes = 30000;
-  /// Value of the map from which its colours begin, and the one at which they are strong: 0 and the
-  /// threshold for the maps of a model of ours.
+  /// Where the map's scale begins, and the value that decides: 0 and the threshold for the maps of
+  /// a model of ours.
   double map_low = 0;
   double map_limit = 1;
+  /// Whether the maps are of a model of ours.
+  bool normalized = true;
 };
 
 /// A small picture of an image and of what was found in it. The outlines are lines, no pixels, so
