@@ -6,10 +6,12 @@
 #include <torch/torch.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -156,13 +158,18 @@ TensorFile read_safetensors(const fs::path& path) {
     const auto& shape = field("shape");
     require(shape.is_array(), "{}tensor {} has no shape", where, name);
     std::vector<int64_t> sizes;
+    constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
     uint64_t bytes = type->bytes;
+    // The same, were no side 0.
+    uint64_t extent = type->bytes;
     for (const auto& size : shape) {
       require(size.is_number_unsigned(), "{}tensor {} has the impossible shape {}", where, name,
               brief_json(shape));
       const auto value = size.get<uint64_t>();
-      require(value <= data_size && !__builtin_mul_overflow(bytes, value, &bytes),
+      require(!__builtin_mul_overflow(extent, std::max<uint64_t>(value, 1), &extent) &&
+                  extent <= kMost && value <= kMost,
               "{}tensor {} has the impossible shape {}", where, name, brief_json(shape));
+      bytes *= value;
       sizes.push_back(static_cast<int64_t>(value));
     }
     const auto& offsets = field("data_offsets");

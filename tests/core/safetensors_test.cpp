@@ -116,6 +116,9 @@ TEST(Safetensors, NothingInTheHeaderIsTrusted) {
   expect_refused(
       raw_file(entry("F32", "[16,16,16,16,16,16,16,16,16,16,16,16,16,16,16,16]", "[0,16]"), data),
       "impossible shape");
+  expect_refused(
+      raw_file(entry("F32", "[0,4611686018427387904,4611686018427387904]", "[0,0]"), data),
+      "impossible shape");
   expect_refused(raw_file(entry("F32", "4", "[0,16]"), data), "no shape");
   expect_refused(raw_file(entry("F32", "[4]", "[0]"), data), "no data_offsets");
   expect_refused(raw_file("{\"__metadata__\":{\"a\":1}}", data), "no string");
@@ -144,7 +147,7 @@ TEST(Safetensors, EveryByteBelongsToATensor) {
   const auto path = dir.path / "x.safetensors";
   const std::string a = R"("a":{"dtype":"U8","shape":[4],"data_offsets":[)";
   const std::string b = R"("b":{"dtype":"U8","shape":[2],"data_offsets":[)";
-  const std::string none = R"("c":{"dtype":"U8","shape":[0],"data_offsets":[3,3]})";
+  const std::string none = R"("c":{"dtype":"U8","shape":[0,384],"data_offsets":[3,3]})";
   const auto with = [&](const char* of_a, const char* of_b, size_t bytes) {
     write_file(path, raw_file("{" + a + of_a + "]}," + b + of_b + "]}," + none + "}",
                               std::string(bytes, 'x')));
