@@ -15,6 +15,19 @@
 
 #include "nn/cpu/segment.h"
 
+// Where the product's inner loop is written in assembly. Sanitizers do not see what that reads.
+#undef EFFICIENTAD_ASSEMBLY
+#if HWY_TARGET == HWY_AVX2 && defined(__GNUC__) && !defined(HWY_DISABLE_BMI2_FMA)
+#define EFFICIENTAD_ASSEMBLY 1
+#if defined(__SANITIZE_ADDRESS__)
+#undef EFFICIENTAD_ASSEMBLY
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#undef EFFICIENTAD_ASSEMBLY
+#endif
+#endif
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace efficientad::cpu {
 namespace HWY_NAMESPACE {
@@ -67,14 +80,14 @@ struct Rows {
 
 /// left += x b_left, right += x b_right.
 HWY_INLINE void MultiplyAdd(const float& x, const V b_left, const V b_right, V& left, V& right) {
-#if HWY_TARGET == HWY_AVX2 && defined(__GNUC__)
+#if defined(EFFICIENTAD_ASSEMBLY)
   // Six rows need 15 of the 16 registers. Left to itself, the compiler takes more, moves sums from
   // one to another and spills some: a tenth slower with six rows, a third with three.
   __m256 factor;
   asm("vbroadcastss %[x], %[factor]\n\t"
       "vfmadd231ps %[factor], %[b_left], %[left]\n\t"
       "vfmadd231ps %[factor], %[b_right], %[right]"
-      : [left] "+x"(left.raw), [right] "+x"(right.raw), [factor] "=&x"(factor)
+      : [left] "+&x"(left.raw), [right] "+x"(right.raw), [factor] "=&x"(factor)
       : [x] "m"(x), [b_left] "x"(b_left.raw), [b_right] "x"(b_right.raw));
 #else
   const V factor = Number(x);
