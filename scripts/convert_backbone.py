@@ -114,6 +114,8 @@ def main():
     parser.add_argument("--check", metavar="FOLDER",
                         help="also classify its images, into OUTPUT.top1.csv")
     arguments = parser.parse_args()
+    if arguments.check and arguments.kind == "vgg16":
+        parser.error("--check is for EfficientNet")
     if arguments.kind == "vgg16":
         tensors, metadata = convert_vgg16()
     else:

@@ -19,15 +19,13 @@ namespace cli::internal {
 
 namespace {
 
-/// Lists what is also positional only there.
+/// Lists an option that is also positional under "Positionals" only.
 class Formatter : public CLI::Formatter {
  public:
   std::string make_group(std::string group, bool is_positional,
                          std::vector<const CLI::Option*> options) const override {
     if (!is_positional) {
-      options.erase(std::remove_if(options.begin(), options.end(),
-                                   [](const CLI::Option* o) { return o->get_positional(); }),
-                    options.end());
+      std::erase_if(options, [](const CLI::Option* o) { return o->get_positional(); });
     }
     return CLI::Formatter::make_group(std::move(group), is_positional, std::move(options));
   }

@@ -37,7 +37,7 @@ nlohmann::ordered_json parsed(const std::string& text) {
 /// As one line for people: of many numbers their count and range.
 std::string shown(const nlohmann::ordered_json& value) {
   constexpr size_t kMany = 8;
-  if (value.is_string()) return value.get<std::string>();
+  if (value.is_string() && !value.empty()) return printable(value.get<std::string>());
   const bool numbers =
       value.is_array() &&
       std::all_of(value.begin(), value.end(), [](const auto& item) { return item.is_number(); });

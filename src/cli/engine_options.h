@@ -47,8 +47,9 @@ inline void warn_of_shift_average(const std::string& model, const ModelBundle& b
                                   int64_t shift_average) {
   if (bundle.normal_scores.empty() || bundle.normal_scores_shift_average == shift_average) return;
   spdlog::warn(
-      "{}: its threshold and normal images' scores are of --shift-average {}; those of this run, "
-      "with {}, are {}; \"efficientad threshold --normal-images\" makes new ones",
+      "{}: its normal images' scores (and its threshold, if it is one of them) are of "
+      "--shift-average {}; this run's scores, with {}, are {}; \"efficientad threshold "
+      "--normal-images\" makes new ones",
       model, bundle.normal_scores_shift_average, shift_average,
       shift_average > bundle.normal_scores_shift_average ? "lower" : "higher");
 }

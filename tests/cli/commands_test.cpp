@@ -45,6 +45,10 @@ TEST(Commands, HelpAndVersionEverywhere) {
     EXPECT_EQ(help.status, 0) << help.err;
     EXPECT_NE(help.out.find("--config"), std::string::npos) << help.out;
   }
+  // An argument is listed once, though it is understood as a flag too.
+  const auto help = run("infer --help").out;
+  EXPECT_NE(help.find("paths"), std::string::npos) << help;
+  EXPECT_EQ(help.find("--paths"), std::string::npos) << help;
   // Defaults are shown.
   EXPECT_NE(run("train --help").out.find("70000"), std::string::npos);
 }
@@ -143,6 +147,7 @@ TEST(Commands, InspectTellsWhatAFileIs) {
   EXPECT_NE(text.out.find("checksum"), std::string::npos);
   EXPECT_EQ(text.out.find("conv1.weight"), std::string::npos) << text.out;
   const auto all = run("inspect --tensors " + path.string());
+  EXPECT_EQ(all.status, 0) << all.err;
   EXPECT_NE(all.out.find("conv1.weight"), std::string::npos) << all.out;
   const auto json = nlohmann::json::parse(run("inspect --json " + path.string()).out);
   EXPECT_EQ(json.at("metadata").at("format"), "efficientad-teacher");
