@@ -9,6 +9,11 @@ namespace efficientad {
 
 namespace {
 
+/// What losses are computed in, whatever the networks ran in; float64 is for tests.
+torch::Tensor at_least_float32(const torch::Tensor& x) {
+  return x.scalar_type() == torch::kFloat64 ? x : x.to(torch::kFloat32);
+}
+
 constexpr int64_t kStride = 4;
 
 /// Corners in the image: on the host, or on the images' device.
@@ -139,15 +144,15 @@ Losses losses_of(const DetectorNetworks& networks, const TrainBatch& batch, doub
     outputs.autoencoder = autoencoder;
   }
   const auto normalized = [&](const torch::Tensor& teacher) {
-    return normalize_teacher(teacher.to(torch::kFloat32), nets.teacher_mean, nets.teacher_std);
+    return normalize_teacher(at_least_float32(teacher), nets.teacher_mean, nets.teacher_std);
   };
-  const torch::Tensor student_ae = outputs.student_ae.to(torch::kFloat32);
-  const torch::Tensor autoencoder = outputs.autoencoder.to(torch::kFloat32);
+  const torch::Tensor student_ae = at_least_float32(outputs.student_ae);
+  const torch::Tensor autoencoder = at_least_float32(outputs.autoencoder);
 
   Losses losses;
   losses.held = outputs.autoencoder;
   const torch::Tensor squared_difference =
-      (normalized(outputs.teacher) - outputs.student.to(torch::kFloat32)).square();
+      (normalized(outputs.teacher) - at_least_float32(outputs.student)).square();
   if (batch.corners_at.defined()) {
     losses.hard = hard_feature_loss_unsynchronised(squared_difference, hard_quantile);
   } else {
@@ -157,7 +162,7 @@ Losses losses_of(const DetectorNetworks& networks, const TrainBatch& batch, doub
                       : sum;
   }
   losses.penalty = outputs.student_penalty.defined()
-                       ? outputs.student_penalty.to(torch::kFloat32).square().mean()
+                       ? at_least_float32(outputs.student_penalty).square().mean()
                        : torch::zeros({}, student_ae.options());
   losses.autoencoder = torch::mse_loss(autoencoder, normalized(outputs.teacher_whole));
   const int64_t first_plain = batch.images.size(0) - plain_count(batch);
