@@ -1,8 +1,13 @@
 #include "efficientad/data/resize.h"
 
 #include <gtest/gtest.h>
+#include <hwy/targets.h>
 #include <torch/torch.h>
 
+#include <set>
+#include <string>
+
+#include "data/resize_kernels.h"
 #include "efficientad/core/file.h"
 #include "support/golden.h"
 #include "support/near.h"
@@ -90,6 +95,29 @@ TEST(resize, channels_together_are_each_by_itself) {
       expect_same_bits(rgb.narrow(2, c, 1).contiguous(), turned.permute({1, 0, 2}).contiguous());
     }
   }
+}
+
+TEST(resize, every_instruction_set_gives_the_same) {
+  torch::manual_seed(6);
+  const torch::Tensor image = torch::randint(0, 256, {37, 203, 3}, torch::kUInt8);
+  const torch::Tensor expected = resize_pil_bilinear(image, {64, 50});
+  const auto supported = hwy::SupportedTargets();
+  const auto choose = [](auto targets) {
+    hwy::SetSupportedTargetsForTest(targets);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  };
+  std::set<std::string> names;
+  for (const auto target : hwy::SupportedAndGeneratedTargets()) {
+    choose(target);
+    names.insert(internal::resize_kernels().name);
+    SCOPED_TRACE(internal::resize_kernels().name);
+    expect_same_bits(resize_pil_bilinear(image, {64, 50}), expected);
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(supported);
+#if defined(__x86_64__)
+  EXPECT_GE(names.size(), 2u);
+#endif
 }
 
 TEST(resize, same_size_is_a_copy) {
