@@ -1,102 +1,15 @@
 #include "efficientad/cli/app.h"
 
-#include <ATen/Version.h>
+#include <torch/version.h>
 
-#include <algorithm>
 #include <cstdio>
-#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "cli/command.h"
-#include "efficientad/core/log.h"
 #include "efficientad/core/version.h"
 
 namespace efficientad {
-
-namespace cli::internal {
-
-namespace {
-
-/// Lists an option that is also positional under "Positionals" only.
-class Formatter : public CLI::Formatter {
- public:
-  std::string make_group(std::string group, bool is_positional,
-                         std::vector<const CLI::Option*> options) const override {
-    if (!is_positional) {
-      std::erase_if(options, [](const CLI::Option* o) { return o->get_positional(); });
-    }
-    return CLI::Formatter::make_group(std::move(group), is_positional, std::move(options));
-  }
-};
-
-}  // namespace
-
-void add_common(CLI::App& app, CommonFlags& common) {
-  app.formatter(std::make_shared<Formatter>());
-  app.add_option("--config", common.config, "JSON file of options; flags override it");
-  app.add_option("--log-level", common.log_level, "how much to log on stderr")
-      ->check(CLI::IsMember({"debug", "info", "warn", "error", "off"}))
-      ->capture_default_str();
-  app.add_flag("--json", common.json, "print the result as one line of JSON on stdout");
-  app.set_version_flag(
-      "--version", std::string("efficientad ") + version() + " (LibTorch " + TORCH_VERSION + ")");
-  app.set_help_flag("-h,--help", "print this help");
-}
-
-void parse(CLI::App& app, std::vector<std::string> values) {
-  std::reverse(values.begin(), values.end());
-  try {
-    app.parse(values);
-  } catch (const CLI::Success& success) {
-    app.exit(success);
-    throw Answered{};
-  } catch (const CLI::ParseError& error) {
-    throw UsageError(std::string(error.what()) + "; see " + app.get_name() + " --help");
-  }
-}
-
-std::string config_path(const std::vector<std::string>& values) {
-  CLI::App app;
-  app.allow_extras();
-  app.set_help_flag();
-  for (const auto& value : values) {
-    if (value == "--config=") throw UsageError("config is empty");
-  }
-  std::string path;
-  const auto* option = app.add_option("--config", path);
-  std::vector<std::string> reversed(values.rbegin(), values.rend());
-  try {
-    app.parse(reversed);
-  } catch (const CLI::ParseError& error) {
-    throw UsageError(error.what());
-  }
-  if (path.empty() && option->count() > 0) throw UsageError("config is empty");
-  if (path.empty()) return path;
-  if (!std::filesystem::exists(path)) throw UsageError(path + ": no such configuration file");
-  return path;
-}
-
-nlohmann::json read_config(const std::string& path) {
-  try {
-    return read_json(path);
-  } catch (const Error& error) {
-    throw UsageError(error.what());
-  }
-}
-
-void finish(const CommonFlags& common) { start_logging(common.log_level); }
-
-}  // namespace cli::internal
-
-void cli::make_result_folder(const std::filesystem::path& folder) {
-  std::error_code ignored;
-  require_usage(!std::filesystem::exists(folder / "train_log.csv", ignored),
-                "{}: is the folder of a training; choose another output folder, such as {}",
-                folder.string(), (folder / "report").string());
-  make_folder(folder);
-}
 
 namespace {
 

@@ -29,14 +29,14 @@ void print_table(const std::string& command) {
              command);
   fmt::print("|---|---|---|---|\n");
   Options options;
-  options.visit([](const std::string& name, const auto& field, const OptionInfo& info) {
+  const auto defaults = options_to_json(options);
+  for (const auto& [name, field, info] : list_options(options)) {
     std::string help = info.help;
     if (!info.choices.empty()) help += "; one of " + join(info.choices);
-    const bool required = info.required;
     fmt::print("| `{}` | {} | {} | {} |\n", name,
-               required ? "required" : "`" + nlohmann::json(field).dump() + "`", help,
+               info.required ? "required" : "`" + dump_json(defaults.at(name)) + "`", help,
                info.source.empty() ? "–" : info.source);
-  });
+  }
   fmt::print("\n");
 }
 

@@ -1,6 +1,6 @@
 #include "efficientad/core/buffer.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstdlib>
 #include <cstring>

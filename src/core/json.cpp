@@ -47,6 +47,27 @@ Json parse_json(std::string_view text, const std::string& where) {
   }
 }
 
+template <class Json>
+std::string dump_json(const Json& value, int indent) {
+  return value.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
+template std::string dump_json(const nlohmann::json&, int);
+template std::string dump_json(const nlohmann::ordered_json&, int);
+
+template <class Json>
+std::string brief_json(const Json& value) {
+  constexpr size_t kMost = 100;
+  std::string text = dump_json(value);
+  if (text.size() <= kMost) return text;
+  size_t end = kMost;
+  while ((static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // Not inside a character.
+  return text.substr(0, end) + "…";
+}
+
+template std::string brief_json(const nlohmann::json&);
+template std::string brief_json(const nlohmann::ordered_json&);
+
 template nlohmann::json parse_json(std::string_view, const std::string&);
 template nlohmann::ordered_json parse_json(std::string_view, const std::string&);
 

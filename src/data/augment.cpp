@@ -1,6 +1,6 @@
 #include "efficientad/data/augment.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <vector>
 

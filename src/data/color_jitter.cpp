@@ -1,6 +1,6 @@
 #include "efficientad/data/color_jitter.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace efficientad {
 namespace {

@@ -1,6 +1,6 @@
 #include "efficientad/data/dataset_check.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
 #include "efficientad/data/dead_leaves.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

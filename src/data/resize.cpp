@@ -1,6 +1,6 @@
 #include "efficientad/data/resize.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

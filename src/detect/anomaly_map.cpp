@@ -1,6 +1,6 @@
 #include "efficientad/detect/anomaly_map.h"
 
-#include <torch/torch.h>
+#include <torch/nn/functional/upsampling.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "efficientad/detect/calibration.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "efficientad/detect/detector.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <utility>

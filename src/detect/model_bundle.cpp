@@ -1,6 +1,7 @@
 #include "efficientad/detect/model_bundle.h"
 
-#include <torch/torch.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "efficientad/detect/shift.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "efficientad/core/error.h"
 

@@ -1,6 +1,6 @@
 #include "efficientad/engine/engine.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace efficientad {
 

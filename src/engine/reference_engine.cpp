@@ -1,6 +1,6 @@
 #include "efficientad/engine/reference_engine.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <utility>
 

@@ -1,6 +1,6 @@
 #include "efficientad/eval/heatmap.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

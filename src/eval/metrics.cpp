@@ -1,6 +1,6 @@
 #include "efficientad/eval/metrics.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,8 @@
 #include "efficientad/nn/autoencoder.h"
 
-#include <torch/torch.h>
+#include <torch/nn/functional/upsampling.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/utils.h>
 
 #include "efficientad/core/error.h"
 #include "efficientad/nn/convolution.h"

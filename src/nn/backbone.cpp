@@ -1,7 +1,8 @@
 #include "efficientad/nn/backbone.h"
 
+#include <torch/nn/functional/fold.h>
+#include <torch/nn/functional/upsampling.h>
 #include <torch/script.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <charconv>

@@ -1,7 +1,7 @@
 #include "efficientad/nn/dropout.h"
 
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include <torch/autograd.h>
 
 #include <algorithm>
 #include <cmath>

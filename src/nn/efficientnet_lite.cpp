@@ -1,6 +1,6 @@
 #include "efficientad/nn/efficientnet_lite.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <array>

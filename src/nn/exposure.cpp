@@ -1,6 +1,6 @@
 #include "efficientad/nn/exposure.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace efficientad {
 

@@ -1,6 +1,6 @@
 #include "efficientad/nn/imagenet.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "efficientad/nn/exposure.h"
 

@@ -1,6 +1,7 @@
 #include "efficientad/nn/initialization.h"
 
-#include <torch/torch.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/utils.h>
 
 namespace efficientad {
 

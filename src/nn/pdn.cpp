@@ -1,6 +1,6 @@
 #include "efficientad/nn/pdn.h"
 
-#include <torch/torch.h>
+#include <torch/nn/modules/conv.h>
 
 #include "efficientad/core/error.h"
 #include "efficientad/nn/convolution.h"

@@ -1,6 +1,6 @@
 #include "efficientad/train/checkpoint.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <set>
 #include <utility>

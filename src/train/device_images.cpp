@@ -1,6 +1,6 @@
 #include "efficientad/train/device_images.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <utility>

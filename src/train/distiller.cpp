@@ -1,6 +1,7 @@
 #include "efficientad/train/distiller.h"
 
-#include <torch/torch.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <chrono>
@@ -8,6 +9,7 @@
 #include <filesystem>
 
 #include "efficientad/core/device.h"
+#include "efficientad/core/error.h"
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
 #include "efficientad/core/json.h"

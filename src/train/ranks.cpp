@@ -3,7 +3,7 @@
 // Of gloo, which LibTorch is built with but does not bring the headers of, its header names types
 // by pointer only: those are declared in src/train/gloo.
 #define USE_C10D_GLOO
-#include <torch/torch.h>
+#include <torch/utils.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>

@@ -1,6 +1,6 @@
 #include "efficientad/train/teacher_outputs.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <utility>

@@ -1,6 +1,7 @@
 #include "efficientad/train/trainer.h"
 
-#include <torch/torch.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/utils.h>
 
 #include <chrono>
 #include <cmath>
@@ -13,6 +14,7 @@
 #include "efficientad/core/error.h"
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
+#include "efficientad/core/log.h"
 #include "efficientad/core/precision.h"
 #include "efficientad/core/random.h"
 #include "efficientad/core/recorder.h"

@@ -1,7 +1,7 @@
 #include "train/training_samples.h"
 
 #include <fmt/format.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <numeric>
 #include <utility>

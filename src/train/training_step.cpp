@@ -1,6 +1,6 @@
 #include "efficientad/train/training_step.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "efficientad/core/precision.h"
 #include "efficientad/train/device_images.h"

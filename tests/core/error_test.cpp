@@ -1,6 +1,6 @@
 #include "efficientad/core/error.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "support/expect_error.h"
 

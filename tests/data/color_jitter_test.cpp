@@ -1,7 +1,7 @@
 #include "efficientad/data/color_jitter.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "support/golden.h"
 #include "support/near.h"

@@ -1,7 +1,7 @@
 #include "efficientad/data/dataset_check.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

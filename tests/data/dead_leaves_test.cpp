@@ -1,7 +1,7 @@
 #include "efficientad/data/dead_leaves.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/fft.h>
 
 #include <thread>
 

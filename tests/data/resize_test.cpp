@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <hwy/targets.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <set>
 #include <string>

@@ -1,7 +1,7 @@
 #include "efficientad/detect/anomaly_map.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "efficientad/detect/calibration.h"
 #include "support/expect_error.h"

@@ -1,7 +1,7 @@
 #include "efficientad/detect/model_bundle.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <fstream>
 

@@ -1,7 +1,7 @@
 #include "engine/cpu/kernels.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "engine/cpu/program.h"
 #include "engine/cpu/weights.h"

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/nn/functional/upsampling.h>
 
 #include "efficientad/nn/imagenet.h"
 #include "engine/cuda/operations.h"

@@ -1,7 +1,7 @@
 #include "efficientad/engine/cuda_engine.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/autograd.h>
 
 #include <algorithm>
 #include <chrono>

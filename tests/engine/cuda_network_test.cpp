@@ -1,7 +1,7 @@
 #include "engine/cuda/network.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "efficientad/engine/cuda_engine.h"
 #include "efficientad/nn/imagenet.h"

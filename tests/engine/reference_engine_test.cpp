@@ -1,7 +1,7 @@
 #include "efficientad/engine/reference_engine.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "support/expect_error.h"
 #include "support/near.h"

@@ -1,7 +1,7 @@
 #include "efficientad/eval/evaluate.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <map>
 #include <nlohmann/json.hpp>

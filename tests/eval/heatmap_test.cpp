@@ -1,7 +1,7 @@
 #include "efficientad/eval/heatmap.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace efficientad {
 namespace {

@@ -1,7 +1,7 @@
 #include "efficientad/eval/regions.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "efficientad/core/file.h"
 #include "support/expect_error.h"

@@ -1,7 +1,7 @@
 #include "efficientad/eval/shift_probe.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <set>
 

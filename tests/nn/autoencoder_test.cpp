@@ -1,6 +1,6 @@
 #include "efficientad/nn/autoencoder.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <cmath>
 

@@ -1,7 +1,7 @@
 #include "efficientad/nn/backbone.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "efficientad/core/device.h"
 #include "nn/random_backbones.h"

@@ -1,6 +1,6 @@
 #include "efficientad/nn/backbone.h"
 
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <cstdlib>
 #include <fstream>

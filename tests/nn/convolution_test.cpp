@@ -1,7 +1,7 @@
 #include "efficientad/nn/convolution.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "support/near.h"
 

@@ -1,4 +1,5 @@
-#include <torch/torch.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/utils.h>
 
 #include "efficientad/data/color_jitter.h"
 #include "efficientad/nn/autoencoder.h"

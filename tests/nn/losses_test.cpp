@@ -1,6 +1,6 @@
 #include "efficientad/nn/losses.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 

@@ -1,6 +1,7 @@
 #include "efficientad/nn/pdn.h"
 
-#include <torch/torch.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/utils.h>
 
 #include "support/expect_error.h"
 #include "support/near.h"

@@ -1,6 +1,6 @@
 #include "efficientad/nn/statistics.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "support/near.h"
 

@@ -1,5 +1,5 @@
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "efficientad/core/device.h"
 #include "efficientad/core/log.h"

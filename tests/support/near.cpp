@@ -1,6 +1,6 @@
 #include "support/near.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 void expect_near(const torch::Tensor& actual, const torch::Tensor& expected, double rtol,
                  double atol) {

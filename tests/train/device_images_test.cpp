@@ -1,7 +1,7 @@
 #include "efficientad/train/device_images.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "efficientad/data/image.h"
 #include "support/near.h"

@@ -1,7 +1,7 @@
 #include "efficientad/train/distiller.h"
 
 #include <torch/script.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"

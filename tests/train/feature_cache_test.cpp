@@ -1,6 +1,6 @@
 #include "efficientad/train/feature_cache.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <fstream>
 

@@ -1,6 +1,6 @@
 #include "efficientad/train/optimizer.h"
 
-#include <torch/torch.h>
+#include <torch/optim/adam.h>
 
 #include "support/expect_error.h"
 #include "support/near.h"

@@ -1,7 +1,7 @@
 #include "efficientad/train/teacher_outputs.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include "efficientad/data/resize.h"
 #include "efficientad/nn/imagenet.h"

@@ -1,7 +1,7 @@
 #include "efficientad/train/trainer.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cmath>
@@ -586,13 +586,13 @@ TEST_F(TrainerTest, OptionsThatCannotBe) {
 
 TEST(TrainOptions, EveryHyperParameterSaysWhereItComesFrom) {
   TrainOptions options;
-  options.visit([](const std::string& name, const auto& field, const OptionInfo& info) {
+  for (const auto& [name, field, info] : list_options(options)) {
     EXPECT_FALSE(info.help.empty()) << name;
-    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, double>) {
+    if (std::holds_alternative<double*>(field)) {
       const bool is_hyper_parameter = name != "checkpoint_minutes";
       EXPECT_EQ(info.source.empty(), !is_hyper_parameter) << name;
     }
-  });
+  }
 }
 
 TEST(TrainOptions, PaperConfigsAreTheDefaults) {

@@ -18,19 +18,16 @@ extern template nlohmann::ordered_json parse_json(std::string_view, const std::s
 /// Text of JSON, on one line if `indent` is -1. Bytes that are no UTF-8 (a file's name may hold
 /// any) become U+FFFD.
 template <class Json>
-std::string dump_json(const Json& value, int indent = -1) {
-  return value.dump(indent, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
-}
+std::string dump_json(const Json& value, int indent = -1);
+
+extern template std::string dump_json(const nlohmann::json&, int);
+extern template std::string dump_json(const nlohmann::ordered_json&, int);
 
 /// dump_json() for a message: long text is cut.
 template <class Json>
-std::string brief_json(const Json& value) {
-  constexpr size_t kMost = 100;
-  std::string text = dump_json(value);
-  if (text.size() <= kMost) return text;
-  size_t end = kMost;
-  while ((static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // Not inside a character.
-  return text.substr(0, end) + "…";
-}
+std::string brief_json(const Json& value);
+
+extern template std::string brief_json(const nlohmann::json&);
+extern template std::string brief_json(const nlohmann::ordered_json&);
 
 }  // namespace efficientad

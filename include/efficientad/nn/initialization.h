@@ -1,6 +1,6 @@
 #pragma once
 
-#include <torch/nn.h>
+#include <torch/nn/modules/conv.h>
 
 #include <functional>
 

@@ -1,7 +1,7 @@
 #include "efficientad/engine/cpu_engine.h"
 
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <chrono>

@@ -1,7 +1,8 @@
 #include "engine/cpu/program.h"
 
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/utils.h>
 #include <unistd.h>
 
 #include <algorithm>

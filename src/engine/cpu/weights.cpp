@@ -1,6 +1,6 @@
 #include "engine/cpu/weights.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <array>
 #include <cmath>

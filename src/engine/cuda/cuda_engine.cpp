@@ -1,7 +1,7 @@
 #include "efficientad/engine/cuda_engine.h"
 
 #include <c10/core/thread_pool.h>
-#include <torch/torch.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <functional>

@@ -1,6 +1,7 @@
 #include "engine/cuda/network.h"
 
-#include <torch/torch.h>
+#include <torch/nn/modules/conv.h>
+#include <torch/utils.h>
 
 #include "efficientad/core/error.h"
 
