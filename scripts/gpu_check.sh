@@ -275,12 +275,12 @@ fi
 if wants sanitizer && [ "$device" != cpu ]; then sanitizer & fi
 if wants verify; then verify_all & fi
 wait
+until=$deadline
 if wants tests && [ -x "$package/tests/efficientad_engine_gpu_tests" ]; then
   step tests-memory 60 "$package/tests/efficientad_engine_gpu_tests" --gtest_color=no \
     --gtest_filter="$greedy"
 fi
 unset OMP_WAIT_POLICY
-until=$deadline
 report
 
 # What is timed, one after another; what matters most first.

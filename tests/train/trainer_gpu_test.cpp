@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "efficientad/core/cuda_part.h"
 #include "efficientad/core/device.h"
 #include "efficientad/core/recorder.h"
 #include "efficientad/data/image.h"
@@ -35,6 +36,8 @@ TEST(Recorder, RunsOfAGraphSeeNewInputsAndStepSizes) {
 
 TEST(TrainerOnAGpu, RecordedStepsAreThoseThatAreNotRecorded) {
   SKIP_WITHOUT_GPU();
+  std::string problem;
+  ASSERT_NE(cuda_symbol(kMakeRecorder, problem), nullptr) << problem;
   const TempDir dir;
   for (int i = 0; i < 6; ++i) {
     write_image(dir.path / "data" / "normal" / fmt::format("{}.png", i),

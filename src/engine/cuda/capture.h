@@ -1,10 +1,13 @@
 #pragma once
 
+#include <ATen/core/CachingHostAllocator.h>
+#include <ATen/cuda/CUDAGeneratorImpl.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 
 #include <functional>
 #include <memory>
+#include <mutex>
 
 namespace efficientad::cuda {
 
@@ -23,20 +26,28 @@ inline std::unique_ptr<at::cuda::CUDAGraph> capture(c10::DeviceIndex device,
     graph->capture_end();
     return graph;
   } catch (...) {
-    try {
-      graph->capture_end();
-    } catch (const std::exception&) {
-      // It is invalid. LibTorch then leaves the pool in use, which would keep the allocator from
-      // freeing anything, and holds a pointer to the graph.
-      const auto attempt = [](const std::function<void()>& call) {
-        try {
-          call();
-        } catch (const std::exception&) {
-          // It had not begun, or was over already.
-        }
-      };
-      attempt([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, pool); });
-      attempt([&] { c10::cuda::CUDACachingAllocator::releasePool(device, pool); });
+    const auto succeeds = [](const std::function<void()>& call) {
+      try {
+        call();
+        return true;
+      } catch (const std::exception&) {
+        return false;
+      }
+    };
+    // If it cannot be ended it is invalid, unless it was ended already and could not be made
+    // executable, when it gives back its memory itself and can be asked for its pool.
+    if (!succeeds([&] { graph->capture_end(); }) && !succeeds([&] { graph->pool(); })) {
+      // LibTorch then leaves the pool in use, which would keep the allocators from freeing anything
+      // and holds a pointer to the graph, and the generator of random numbers recording.
+      succeeds([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, pool); });
+      succeeds([&] { c10::cuda::CUDACachingAllocator::releasePool(device, pool); });
+      succeeds([&] { at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool); });
+      succeeds([&] { at::getHostAllocator(at::kCUDA)->release_pool(pool); });
+      succeeds([&] {
+        at::Generator generator = at::cuda::detail::getDefaultCUDAGenerator(device);
+        const std::lock_guard lock(generator.mutex());
+        generator.graphsafe_set_state(generator.clone());
+      });
     }
     throw;
   }

@@ -4,13 +4,20 @@
 
 #ifdef USE_C10D_NCCL
 
+#include <dlfcn.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
 extern "C" c10d::Backend* efficientad_make_nccl_1(c10d::Store* store, int rank, int size,
                                                   double seconds, std::string* problem) {
   try {
+    // Of the NCCL that LibTorch brings with it; no other is linked.
+    const auto get_version =
+        reinterpret_cast<decltype(&ncclGetVersion)>(::dlsym(RTLD_DEFAULT, "ncclGetVersion"));
     int version = 0;
-    ncclGetVersion(&version);
+    if (get_version == nullptr || get_version(&version) != ncclSuccess) {
+      *problem = "this LibTorch brings no NCCL";
+      return nullptr;
+    }
     if (version != NCCL_VERSION_CODE) {
       *problem = "this program was built for NCCL " + std::to_string(NCCL_VERSION_CODE) +
                  ", but there is " + std::to_string(version);
