@@ -24,6 +24,7 @@
 #include "efficientad/detect/detector.h"
 #include "efficientad/eval/heatmap.h"
 #include "efficientad/eval/report.h"
+#include "efficientad/eval/score_image.h"
 
 namespace efficientad::cli {
 
@@ -68,17 +69,19 @@ std::vector<std::string> result_names(const std::vector<fs::path>& images) {
 /// An image ready for the networks, or the reason why not.
 struct LoadedImage {
   torch::Tensor image_u8;
+  /// At the networks' size, unless the detector does that.
   torch::Tensor input_u8;
   double resize_ms = 0;
   std::string error;
 };
 
-LoadedImage load(const fs::path& path, std::array<int64_t, 2> input_hw) {
+LoadedImage load(const fs::path& path, const Detector& detector) {
   LoadedImage loaded;
   try {
     loaded.image_u8 = read_image(path);
+    if (detector.judges_frames()) return loaded;
     const auto start = Clock::now();
-    loaded.input_u8 = resize_pil_bilinear(loaded.image_u8, input_hw);
+    loaded.input_u8 = resize_pil_bilinear(loaded.image_u8, detector.input_hw());
     loaded.resize_ms = ms_since(start);
   } catch (const std::exception& error) {
     loaded.error = message_of(error);
@@ -107,9 +110,11 @@ Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const s
                     const InferOptions& options, const std::string& name) {
   if (!loaded.error.empty()) return {.failure = Failure{path, loaded.error}};
   const auto start = Clock::now();
-  const torch::Tensor map = detector.maps_of_bytes(loaded.input_u8.unsqueeze(0))[0];
   const Detection detection =
-      detector.finish(map, {loaded.image_u8.size(0), loaded.image_u8.size(1)});
+      loaded.input_u8.defined()
+          ? detector.finish(detector.maps_of_bytes(loaded.input_u8.unsqueeze(0))[0],
+                            {loaded.image_u8.size(0), loaded.image_u8.size(1)})
+          : score_image(detector, loaded.image_u8, options.maps || options.heatmaps);
   const double latency_ms = loaded.resize_ms + ms_since(start);
   if (!std::isfinite(detection.score)) {
     return {.failure = Failure{
@@ -238,17 +243,15 @@ int infer(const Arguments& arguments) {
   for (const auto& failure : inputs.failures) spdlog::error("{}: {}", failure.path, failure.reason);
 
   // The first call of the networks also sets up what LibTorch keeps; no image should pay for it.
-  for (const auto& detector : detectors) {
-    detector->finish(
-        detector->maps_of_bytes(torch::zeros({1, input_hw[0], input_hw[1], 3}, torch::kUInt8))[0],
-        input_hw);
-  }
+  const torch::Tensor blank = torch::zeros({input_hw[0], input_hw[1], 3}, torch::kUInt8);
+  for (const auto& detector : detectors) score_image(*detector, blank, /*want_map=*/false);
 
   const auto total = static_cast<int64_t>(inputs.images.size());
   // A GPU is faster than one thread can read.
   const int readers = devices.front().is_cuda() ? std::max(2, at::get_num_threads() / 2) : 1;
   Prefetcher<LoadedImage> loader(
-      0, total, [&](int64_t i) { return load(inputs.images[static_cast<size_t>(i)], input_hw); },
+      0, total,
+      [&](int64_t i) { return load(inputs.images[static_cast<size_t>(i)], *detectors.front()); },
       readers, /*ahead=*/std::max(8, 4 * readers));
   const auto judge = [&](int64_t i, const LoadedImage& loaded) {
     const auto place = static_cast<size_t>(i);

@@ -14,6 +14,7 @@
 #include "efficientad/data/image.h"
 #include "efficientad/data/resize.h"
 #include "efficientad/detect/detector.h"
+#include "efficientad/eval/score_image.h"
 
 namespace efficientad::cli {
 
@@ -31,7 +32,6 @@ class Comparison {
                                                      : std::numeric_limits<float>::infinity());
   }
 
-  int64_t count() const { return static_cast<int64_t>(differences_.size()); }
   double range() const { return high_ - low_; }
   double largest(double range) const {
     return *std::max_element(differences_.begin(), differences_.end()) / range;
@@ -93,24 +93,31 @@ int verify(const Arguments& arguments) {
   Comparison scores;
   std::vector<Failure> failures = images.files.failures;
   std::vector<torch::Tensor> inputs;
-  std::vector<std::array<int64_t, 2>> sizes;
+  std::vector<torch::Tensor> frames;
+  int64_t compared = 0;
+  const auto add = [&](const Detection& expected, const Detection& actual) {
+    const torch::Tensor expected_map = expected.map_at_image.contiguous();
+    const torch::Tensor actual_map = actual.map_at_image.contiguous();
+    const auto* e = expected_map.data_ptr<float>();
+    const auto* a = actual_map.data_ptr<float>();
+    for (int64_t k = 0; k < expected_map.numel(); ++k) maps.add(e[k], a[k]);
+    scores.add(expected.score, actual.score);
+  };
   const auto compare = [&] {
     const torch::Tensor batch = torch::stack(inputs);
     const torch::Tensor of_fast = fast.maps_of_bytes(batch);
-    for (size_t j = 0; j < sizes.size(); ++j) {
+    for (size_t j = 0; j < frames.size(); ++j) {
       const auto at = static_cast<int64_t>(j);
+      const std::array<int64_t, 2> size_hw = {frames[j].size(0), frames[j].size(1)};
       const Detection expected =
-          reference.finish(reference.maps_of_bytes(batch.narrow(0, at, 1))[0], sizes[j]);
-      const Detection actual = fast.finish(of_fast[at], sizes[j]);
-      const torch::Tensor expected_map = expected.map_at_image.contiguous();
-      const torch::Tensor actual_map = actual.map_at_image.contiguous();
-      const auto* e = expected_map.data_ptr<float>();
-      const auto* a = actual_map.data_ptr<float>();
-      for (int64_t k = 0; k < expected_map.numel(); ++k) maps.add(e[k], a[k]);
-      scores.add(expected.score, actual.score);
+          reference.finish(reference.maps_of_bytes(batch.narrow(0, at, 1))[0], size_hw);
+      add(expected, fast.finish(of_fast[at], size_hw));
+      // And as infer does it.
+      if (fast.judges_frames()) add(expected, score_image(fast, frames[j]));
+      ++compared;
     }
     inputs.clear();
-    sizes.clear();
+    frames.clear();
   };
   Progress progress("verify", images.count(), "image");
   for (int64_t i = 0; i < images.count(); ++i) {
@@ -123,7 +130,7 @@ int verify(const Arguments& arguments) {
       continue;
     }
     inputs.push_back(resize_pil_bilinear(image_u8, input_hw));
-    sizes.push_back({image_u8.size(0), image_u8.size(1)});
+    frames.push_back(image_u8);
     if (static_cast<int64_t>(inputs.size()) == options.batch) compare();
     progress.update(i + 1);
   }
@@ -132,7 +139,6 @@ int verify(const Arguments& arguments) {
   for (const auto& failure : failures) {
     spdlog::error("{}{}{}", failure.path, failure.path.empty() ? "" : ": ", failure.reason);
   }
-  const int64_t compared = scores.count();
   require(compared > 0, "no image could be read");
 
   require(maps.range() > 0,

@@ -3,72 +3,23 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
+#include "efficientad/core/resize_taps.h"
 #include "resize_kernels.h"
 
 namespace efficientad {
 namespace {
 
-/// Bits behind the point of a coefficient: 32 less 8 for the pixel and 2 for overshoot, which other
-/// filters of Pillow's have.
-constexpr int kPrecisionBits = internal::kResizePrecisionBits;
-constexpr int32_t kHalf = 1 << (kPrecisionBits - 1);
-
-/// For each output position the first input position it draws on, their number, and their weights.
-struct Taps {
-  int64_t stride = 0;
-  std::vector<int64_t> first;
-  std::vector<int64_t> count;
-  /// [positions, stride], fixed point.
-  std::vector<int32_t> weights;
-};
-
-/// Pillow's precompute_coeffs() and normalize_coeffs_8bpc(), operation by operation: the rounding
-/// of every step shows in the result.
-Taps make_taps(int64_t in_size, int64_t out_size) {
-  const double scale = static_cast<double>(in_size) / static_cast<double>(out_size);
-  const double filter_scale = std::max(scale, 1.0);
-  const double support = filter_scale;  // the triangle filter reaches 1.0
-  const double inverse = 1.0 / filter_scale;
-  Taps taps;
-  taps.stride = static_cast<int64_t>(std::ceil(support)) * 2 + 1;
-  taps.first.resize(static_cast<size_t>(out_size));
-  taps.count.resize(static_cast<size_t>(out_size));
-  taps.weights.assign(static_cast<size_t>(out_size * taps.stride), 0);
-  std::vector<double> weights(static_cast<size_t>(taps.stride));
-  for (int64_t i = 0; i < out_size; ++i) {
-    const double center = (static_cast<double>(i) + 0.5) * scale;
-    // Casts cut towards zero, as in C.
-    const int64_t first = std::max<int64_t>(static_cast<int64_t>(center - support + 0.5), 0);
-    const int64_t last = std::min(static_cast<int64_t>(center + support + 0.5), in_size);
-    double sum = 0;
-    for (int64_t k = 0; k < last - first; ++k) {
-      const double distance = std::abs((static_cast<double>(k + first) - center + 0.5) * inverse);
-      const double weight = distance < 1.0 ? 1.0 - distance : 0.0;
-      weights[static_cast<size_t>(k)] = weight;
-      sum += weight;
-    }
-    taps.first[static_cast<size_t>(i)] = first;
-    taps.count[static_cast<size_t>(i)] = last - first;
-    for (int64_t k = 0; k < last - first; ++k) {
-      double weight = weights[static_cast<size_t>(k)];
-      if (sum != 0.0) weight /= sum;
-      taps.weights[static_cast<size_t>(i * taps.stride + k)] =
-          static_cast<int32_t>(0.5 + weight * (1 << kPrecisionBits));
-    }
-  }
-  return taps;
-}
+constexpr int32_t kHalf = 1 << (kResizePrecisionBits - 1);
 
 uint8_t clip8(int32_t value) {
-  return static_cast<uint8_t>(std::clamp(value >> kPrecisionBits, 0, 255));
+  return static_cast<uint8_t>(std::clamp(value >> kResizePrecisionBits, 0, 255));
 }
 
 template <int kChannels>
 void resize_rows(const uint8_t* in, int64_t height, int64_t in_width, int64_t out_width,
-                 const Taps& taps, uint8_t* out) {
+                 const ResizeTaps& taps, uint8_t* out) {
   for (int64_t y = 0; y < height; ++y) {
     const uint8_t* row = in + y * in_width * kChannels;
     for (int64_t x = 0; x < out_width; ++x, out += kChannels) {
@@ -87,7 +38,7 @@ void resize_rows(const uint8_t* in, int64_t height, int64_t in_width, int64_t ou
 
 /// As resize_rows<3>().
 void resize_rgb_rows(const uint8_t* in, int64_t height, int64_t in_width, int64_t out_width,
-                     const Taps& taps, uint8_t* out) {
+                     const ResizeTaps& taps, uint8_t* out) {
   constexpr int64_t kGroup = internal::kRgbGroup;
   constexpr int64_t kCopies = internal::kRgbWeightCopies;
   const int64_t most = *std::max_element(taps.count.begin(), taps.count.end());
@@ -121,7 +72,7 @@ torch::Tensor resize_horizontally(const torch::Tensor& image, int64_t out_width)
   const int64_t height = image.size(0);
   const int64_t in_width = image.size(1);
   const int64_t channels = image.size(2);
-  const Taps taps = make_taps(in_width, out_width);
+  const ResizeTaps taps = make_resize_taps(in_width, out_width);
   torch::Tensor result = torch::empty({height, out_width, channels}, torch::kUInt8);
   const uint8_t* in = image.data_ptr<uint8_t>();
   uint8_t* out = result.data_ptr<uint8_t>();
@@ -134,7 +85,7 @@ torch::Tensor resize_horizontally(const torch::Tensor& image, int64_t out_width)
 
 torch::Tensor resize_vertically(const torch::Tensor& image, int64_t out_height) {
   const int64_t row_bytes = image.size(1) * image.size(2);
-  const Taps taps = make_taps(image.size(0), out_height);
+  const ResizeTaps taps = make_resize_taps(image.size(0), out_height);
   torch::Tensor result = torch::empty({out_height, image.size(1), image.size(2)}, torch::kUInt8);
   const uint8_t* in = image.data_ptr<uint8_t>();
   uint8_t* out = result.data_ptr<uint8_t>();

@@ -2,11 +2,12 @@
 
 #include <cstdint>
 
+#include "efficientad/core/resize_taps.h"
+
 namespace efficientad::internal {
 
 /// The loops of resize_pil_bilinear(), compiled once for each instruction set and chosen at run
 /// time. Weights and sums have kResizePrecisionBits behind the point.
-inline constexpr int kResizePrecisionBits = 32 - 8 - 2;
 
 /// RGB pixels of which kRgbGroup are weighed together, so that there are as many weights to each
 /// output, the last ones 0 if need be. Each stands kRgbWeightCopies times, for all channels.

@@ -167,9 +167,21 @@ Detection Detector::finish(const torch::Tensor& map, std::array<int64_t, 2> size
               "expected one map, was given ", map.sizes());
   const torch::Tensor at_image =
       resize_map(map.reshape({1, 1, map.size(-2), map.size(-1)}), size_hw)[0][0];
-  const double score = at_image.max().item<double>();
+  return decide(at_image, at_image.max().item<double>());
+}
+
+bool Detector::judges_frames() const { return cuda_ != nullptr && shifts_.size() == 1; }
+
+std::optional<Detection> Detector::judge(const torch::Tensor& image_u8, bool want_map) const {
+  TORCH_CHECK(judges_frames(), "this engine takes images of its own size only");
+  const auto judgement = cuda_->judge(image_u8, want_map);
+  if (!judgement) return std::nullopt;
+  return decide(judgement->map_at_image, judgement->score);
+}
+
+Detection Detector::decide(const torch::Tensor& map_at_image, double score) const {
   Detection detection = {
-      .map_at_image = at_image, .score = score, .anomalous = score > bundle_.threshold};
+      .map_at_image = map_at_image, .score = score, .anomalous = score > bundle_.threshold};
   if (!bundle_.normal_scores.empty() && bundle_.normal_scores_held_out) {
     detection.normal_share = normal_share(bundle_.normal_scores, score);
   }

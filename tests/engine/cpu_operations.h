@@ -2,12 +2,17 @@
 
 #include <torch/nn/functional/upsampling.h>
 
+#include <algorithm>
+#include <array>
+
 #include "efficientad/nn/imagenet.h"
+#include "engine/cuda/frame_math.h"
 #include "engine/cuda/operations.h"
 
 namespace efficientad {
 
-/// The operations of the CUDA engine as LibTorch has them: slow, obvious, and on any device.
+/// The operations of the CUDA engine as LibTorch has them: slow, obvious, and on any device; those
+/// of frames pixel by pixel as the kernels do, on the CPU.
 class PlainOperations : public cuda::Operations {
  public:
   void copy(torch::Tensor to, const torch::Tensor& from) const override { to.copy_(from); }
@@ -81,6 +86,45 @@ class PlainOperations : public cuda::Operations {
                0.5 * (ae - normalization.q_a_ae) * normalization.scale_ae);
   }
 
+  void resize_width(const torch::Tensor& image_u8, const cuda::DeviceTaps& taps,
+                    torch::Tensor to) const override {
+    for (int64_t y = 0; y < to.size(0); ++y) {
+      for (int64_t x = 0; x < to.size(1); ++x) {
+        weighted_pixel(image_u8, y, taps.first[x].item<int64_t>(), /*stride=*/3, taps, x, to[y][x]);
+      }
+    }
+  }
+
+  void resize_height(const torch::Tensor& image_u8, const cuda::DeviceTaps& taps,
+                     torch::Tensor to) const override {
+    for (int64_t y = 0; y < to.size(0); ++y) {
+      for (int64_t x = 0; x < to.size(1); ++x) {
+        weighted_pixel(image_u8, taps.first[y].item<int64_t>(), x, 3 * image_u8.size(1), taps, y,
+                       to[y][x]);
+      }
+    }
+  }
+
+  void upsample_map(const torch::Tensor& map, std::array<int64_t, 2> size_hw, torch::Tensor to,
+                    torch::Tensor greatest) const override {
+    const auto scale = [](int64_t from, int64_t size) {
+      return static_cast<float>(from) / static_cast<float>(size);
+    };
+    uint32_t order = 0;
+    for (int64_t y = 0; y < size_hw[0]; ++y) {
+      const cuda::Source row = cuda::source(static_cast<int>(y), static_cast<int>(map.size(2)),
+                                            scale(map.size(2), size_hw[0]));
+      for (int64_t x = 0; x < size_hw[1]; ++x) {
+        const cuda::Source column = cuda::source(static_cast<int>(x), static_cast<int>(map.size(3)),
+                                                 scale(map.size(3), size_hw[1]));
+        const float value = cuda::between_cells(map.data_ptr<float>(), map.size(3), row, column);
+        if (to.defined()) to.data_ptr<float>()[y * size_hw[1] + x] = value;
+        order = std::max(order, cuda::order_of(value));
+      }
+    }
+    greatest.fill_(static_cast<int32_t>(order));
+  }
+
   void parallel(const std::vector<std::function<void()>>& branches) const override {
     for (const auto& branch : branches) branch();
   }
@@ -117,6 +161,14 @@ class PlainOperations : public cuda::Operations {
   bool first_layer_is_one = true;
 
  private:
+  static void weighted_pixel(const torch::Tensor& image_u8, int64_t y, int64_t x, int64_t stride,
+                             const cuda::DeviceTaps& taps, int64_t position,
+                             const torch::Tensor& to) {
+    cuda::weighted_pixel(image_u8.data_ptr<uint8_t>() + 3 * (y * image_u8.size(1) + x), stride,
+                         taps.count[position].item<int32_t>(),
+                         taps.weights[position].data_ptr<int32_t>(), to.data_ptr<uint8_t>());
+  }
+
   static torch::Tensor biased(const torch::Tensor& x, const torch::Tensor& bias) {
     return x.to(torch::kFloat32) + bias.view({1, -1, 1, 1});
   }

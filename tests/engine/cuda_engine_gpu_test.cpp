@@ -5,14 +5,18 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <thread>
 
 #include "efficientad/core/cuda_part.h"
 #include "efficientad/core/device.h"
 #include "efficientad/core/gpu_usage.h"
+#include "efficientad/data/resize.h"
+#include "efficientad/detect/anomaly_map.h"
 #include "efficientad/nn/convolution.h"
 #include "efficientad/nn/imagenet.h"
 #include "engine/cpu_operations.h"
+#include "engine/cuda/frame.h"
 #include "engine/cuda/network.h"
 #include "engine/networks.h"
 #include "support/near.h"
@@ -187,6 +191,8 @@ TEST_F(CudaOperations, BranchesMeetAgain) {
 
 TEST(ConvReluPoolOnAGpu, GivesWhatLibTorchGives) {
   SKIP_WITHOUT_GPU();
+  std::string problem;
+  ASSERT_NE(cuda_symbol(kReluPool, problem), nullptr) << problem;
   at::globalContext().setAllowTF32CuDNN(false);
   for (const int64_t channels : {128, 256, 512}) {
     for (const auto& side : std::vector<std::pair<int64_t, int64_t>>{{30, 33}, {67, 64}}) {
@@ -308,6 +314,103 @@ TEST(CudaEngineOnAGpu, EqualizesExposureOfBytes) {
         largest_difference(engine.combined_maps(images_u8), 0.5 * expected.st + 0.5 * expected.ae),
         1e-4)
         << i;
+  }
+}
+
+TEST(CudaEngineOnAGpu, JudgesFramesOfAnySize) {
+  SKIP_WITHOUT_GPU();
+  const DetectorNetworks networks = random_networks("small", false);
+  const CudaEngine engine(networks, {128, 96},
+                          {.q_a_st = 0, .scale_st = 1, .q_a_ae = 0, .scale_ae = 1},
+                          select_device("auto"), "fp32");
+  for (const auto& [height, width] : std::vector<std::array<int64_t, 2>>{
+           {300, 401}, {128, 96}, {50, 70}, {300, 401}, {128, 500}, {999, 96}}) {
+    SCOPED_TRACE(testing::Message() << height << "x" << width);
+    const torch::Tensor frame = torch::randint(0, 256, {height, width, 3}, torch::kUInt8);
+    const torch::Tensor map =
+        engine.combined_maps(resize_pil_bilinear(frame, {128, 96}).unsqueeze(0));
+    const torch::Tensor expected = resize_map(map, {height, width})[0][0];
+    const auto without_map = engine.judge(frame, /*want_map=*/false);
+    ASSERT_TRUE(without_map.has_value());
+    EXPECT_FALSE(without_map->map_at_image.defined());
+    const auto judgement = engine.judge(frame, /*want_map=*/true);
+    ASSERT_TRUE(judgement.has_value());
+    // The same bytes in the same networks; cuDNN may have chosen another algorithm for this graph.
+    EXPECT_LT(largest_difference(judgement->map_at_image, expected), 1e-4);
+    EXPECT_EQ(judgement->score, judgement->map_at_image.max().item<double>());
+    EXPECT_EQ(without_map->score, judgement->score);
+  }
+}
+
+TEST(CudaEngineOnAGpu, ThreadsMayJudgeFramesSideBySide) {
+  SKIP_WITHOUT_GPU();
+  const DetectorNetworks networks = random_networks("small", true);
+  const CudaEngine engine(networks, {128, 128},
+                          {.q_a_st = 0, .scale_st = 1, .q_a_ae = 0, .scale_ae = 1},
+                          select_device("auto"), "fp16", /*equalize_exposure=*/true);
+  std::vector<torch::Tensor> frames;
+  std::vector<torch::Tensor> expected;
+  for (int64_t i = 0; i < 6; ++i) {
+    frames.push_back(torch::randint(0, 256, {100 + 40 * i, 300 - 40 * i, 3}, torch::kUInt8));
+    const torch::Tensor map =
+        engine.combined_maps(resize_pil_bilinear(frames.back(), {128, 128}).unsqueeze(0));
+    expected.push_back(resize_map(map, {100 + 40 * i, 300 - 40 * i})[0][0]);
+  }
+  constexpr size_t kThreads = 3;
+  std::vector<double> worst(kThreads);
+  std::vector<std::thread> threads;
+  for (size_t thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (size_t i = 0; i < 30; ++i) {
+        const size_t at = (i + 2 * thread) % frames.size();
+        const auto judgement = engine.judge(frames[at], /*want_map=*/i % 3 != 0);
+        const double greatest = expected[at].max().item<double>();
+        double difference = std::abs(judgement->score - greatest) / greatest;
+        if (judgement->map_at_image.defined()) {
+          difference =
+              std::max(difference, largest_difference(judgement->map_at_image, expected[at]));
+        }
+        worst[thread] = std::max(worst[thread], difference);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const double difference : worst) EXPECT_LT(difference, 5e-3);
+}
+
+TEST_F(CudaOperations, ResizesToTheSameBytes) {
+  const auto bytes = torch::dtype(torch::kUInt8).device(torch::kCUDA);
+  for (const auto& [height, width] :
+       std::vector<std::array<int64_t, 2>>{{301, 200}, {64, 64}, {20, 30}, {64, 99}, {99, 64}}) {
+    SCOPED_TRACE(testing::Message() << height << "x" << width);
+    const torch::Tensor frame = torch::randint(0, 256, {height, width, 3}, torch::kUInt8);
+    const torch::Tensor images = torch::zeros({1, 64, 64, 3}, bytes);
+    run([&] {
+      cuda::FrameBuffers buffers({height, width}, {64, 64}, torch::kCUDA);
+      session->copy(buffers.frame, frame);
+      cuda::resize_frame(*session, buffers, images);
+    });
+    expect_same_bits(images[0].cpu(), resize_pil_bilinear(frame, {64, 64}));
+  }
+}
+
+TEST(CudaEngineOnAGpu, ABrokenImageDoesNotSpoilTheNext) {
+  SKIP_WITHOUT_GPU();
+  const DetectorNetworks networks = random_networks("small", false);
+  for (const std::string precision : {"fp32", "fp16", "bf16"}) {
+    SCOPED_TRACE(precision);
+    const CudaEngine engine(networks, {128, 128},
+                            {.q_a_st = 0, .scale_st = 1, .q_a_ae = 0, .scale_ae = 1},
+                            select_device("auto"), precision);
+    const torch::Tensor image = torch::randn({1, 3, 128, 128});
+    const RawMaps expected = engine.maps(image);
+    // What a layer left in memory stays there until the next run.
+    const RawMaps broken = engine.maps(torch::full({1, 3, 128, 128}, NAN));
+    // With ReLUs of our own; cuDNN's may make NaN 0.
+    if (precision == "fp32") EXPECT_TRUE(broken.st.isnan().any().item<bool>());
+    const RawMaps actual = engine.maps(image);
+    EXPECT_LT(largest_difference(actual.st, expected.st), 5e-3);
+    EXPECT_LT(largest_difference(actual.ae, expected.ae), 5e-3);
   }
 }
 

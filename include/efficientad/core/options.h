@@ -45,8 +45,8 @@ struct Option {
 template <class Options>
 std::vector<Option> list_options(Options& options) {
   std::vector<Option> list;
-  options.visit([&](const char* name, auto& field, OptionInfo info) {
-    list.push_back({name, &field, std::move(info)});
+  options.visit([&](std::string name, auto& field, OptionInfo info) {
+    list.push_back({std::move(name), &field, std::move(info)});
   });
   return list;
 }

@@ -40,9 +40,9 @@ std::unique_ptr<Engine> make_engine(const ModelBundle& bundle, const std::string
 
 /// What a detector says of one image.
 struct Detection {
-  /// float32 [height, width] at the original image's size.
+  /// float32 [height, width] at the original image's size; undefined if it was not wanted.
   torch::Tensor map_at_image;
-  /// Maximum of map_at_image.
+  /// The map's maximum.
   double score = 0;
   /// score > the model's threshold.
   bool anomalous = false;
@@ -95,7 +95,16 @@ class Detector {
   /// One map [1, h, w] or [h, w] of maps(), resized bilinearly to the original `size_hw`.
   Detection finish(const torch::Tensor& map, std::array<int64_t, 2> size_hw) const;
 
+  /// Whether judge() may be called: with engine cuda and no mean over shifts.
+  bool judges_frames() const;
+
+  /// What resize_pil_bilinear() to input_hw(), maps_of_bytes() and finish() give of an image uint8
+  /// [H, W, 3] of any size, all on the GPU. The networks see the same bytes; the map at the image's
+  /// size may differ by rounding. Nothing, and a warning, if the GPU's memory does not hold it.
+  std::optional<Detection> judge(const torch::Tensor& image_u8, bool want_map) const;
+
  private:
+  Detection decide(const torch::Tensor& map_at_image, double score) const;
   DetectorMaps maps_of_one_shift(const torch::Tensor& images) const;
 
   ModelBundle bundle_;

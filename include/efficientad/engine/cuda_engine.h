@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,14 @@ std::string cuda_engine_problem(torch::Device device);
 /// says so.
 class CudaEngine : public Engine {
  public:
+  /// A frame's map, and what decides of it.
+  struct Judgement {
+    /// float32 [H, W] on the CPU, if it was wanted.
+    torch::Tensor map_at_image;
+    /// Its greatest value.
+    double score = 0;
+  };
+
   /// For images of `image_hw`, at least 64 px a side. `precision` is fp16, bf16 or fp32 (without
   /// TF32). With `equalize_exposure`, combined_maps() begins with that. Throws Error if the
   /// networks cannot take images of this size, or if there is no CUDA part.
@@ -46,6 +55,12 @@ class CudaEngine : public Engine {
   /// uint8 [N, H, W, 3] on the CPU (RGB) to the combined maps, with a border of zeros if the PDN is
   /// not padded: float32 [N, 1, ceil(H / 4), ceil(W / 4)] on the CPU.
   torch::Tensor combined_maps(const torch::Tensor& images_u8) const;
+
+  /// One image of any size, uint8 [H, W, 3] on the CPU (RGB): resized to the networks' size as
+  /// resize_pil_bilinear() does, to the last bit; then the combined map, resized bilinearly to H x
+  /// W. All of it on the GPU, so that without `want_map` only the score comes back. Nothing, and a
+  /// warning, if the GPU's memory does not hold it.
+  std::optional<Judgement> judge(const torch::Tensor& image_u8, bool want_map) const;
 
   /// Median times of the operations, in the order in which they run when none runs beside another,
   /// over `runs` of uint8 [N, H, W, 3]; for benchmarks. Empty gaps between operations count too, if

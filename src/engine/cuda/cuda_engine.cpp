@@ -9,11 +9,14 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "efficientad/core/cuda_part.h"
 #include "efficientad/core/error.h"
 #include "efficientad/core/log.h"
+#include "engine/cuda/frame.h"
+#include "engine/cuda/frame_math.h"
 #include "engine/cuda/network.h"
 #include "engine/cuda/operations.h"
 
@@ -26,6 +29,16 @@ torch::ScalarType type_of(const std::string& precision) {
   if (precision == "bf16") return torch::kBFloat16;
   TORCH_CHECK(precision == "fp32", "no CUDA engine in ", precision);
   return torch::kFloat32;
+}
+
+/// Of the host, page-locked if the system grants that: copies are faster then.
+torch::Tensor host_memory(at::IntArrayRef sizes, torch::ScalarType type) {
+  const auto options = torch::TensorOptions().dtype(type);
+  try {
+    return torch::empty(sizes, options.pinned_memory(true));
+  } catch (const c10::Error&) {
+    return torch::empty(sizes, options);
+  }
 }
 
 std::unique_ptr<cuda::Session> make_session(torch::Device device, std::string& problem) {
@@ -104,6 +117,32 @@ class CudaEngine::Impl {
     return all;
   }
 
+  /// Of uint8 [H, W, 3].
+  std::optional<Judgement> judge(const torch::Tensor& image_u8, bool want_map) {
+    const torch::NoGradGuard no_grad;
+    const int64_t pixels = image_u8.size(0) * image_u8.size(1);
+    if (!frame_may_fit(pixels)) return std::nullopt;
+    for (bool cleared = false;; cleared = true) {
+      try {
+        Kind kind = {Input::kFrame, 1};
+        std::unique_ptr<Slot> slot = take(kind);
+        const Judgement judgement = slot->judge(image_u8, want_map);
+        give_back(kind, std::move(slot));
+        return judgement;
+      } catch (const c10::OutOfMemoryError&) {
+        // What is kept for others may be all that is in the way, once.
+        if (!cleared && drop_idle()) continue;
+        spdlog::warn(
+            "{}: the GPU's memory does not hold an image of {}x{} px; such are resized on "
+            "the CPU",
+            device_.str(), image_u8.size(0), image_u8.size(1));
+        const std::lock_guard lock(mutex_);
+        too_large_frame_ = std::min(too_large_frame_, pixels);
+        return std::nullopt;
+      }
+    }
+  }
+
   std::vector<LayerTime> time_layers(const torch::Tensor& images_u8, int64_t runs) {
     std::vector<std::vector<double>> times;
     std::vector<LayerTime> layers;
@@ -111,7 +150,7 @@ class CudaEngine::Impl {
     // By the thread that knows cuDNN's best algorithms; without a graph, which would need the
     // memory once more.
     on_builder([&] {
-      Slot slot(*this, /*of_bytes=*/true, images_u8.size(0));
+      Slot slot(*this, Input::kBytes, images_u8.size(0));
       slot.host_images.copy_(images_u8);
       for (int i = 0; i < cuda::kRunsToRecord - 1; ++i) slot.session->run(slot.work);
       for (int64_t run = 0; run < runs; ++run) {
@@ -134,45 +173,105 @@ class CudaEngine::Impl {
   }
 
  private:
+  /// What images come as: float32 [N, 3, H, W] and uint8 [N, H, W, 3] of the networks' size, or one
+  /// uint8 [H, W, 3] of any.
+  enum class Input { kFloats, kBytes, kFrame };
+
   /// All that one batch size needs: one thread uses it at a time.
   struct Slot {
-    Slot(const Impl& engine, bool of_bytes, int64_t count) {
+    Slot(const Impl& engine, Input input, int64_t count) : engine(engine) {
       std::string problem;
       session = make_session(engine.device_, problem);
       require(session != nullptr, "engine cuda: {}", problem);
       const auto [height, width] = engine.image_hw_;
+      const bool of_bytes = input != Input::kFloats;
       const std::vector<int64_t> sizes = of_bytes ? std::vector<int64_t>{count, height, width, 3}
                                                   : std::vector<int64_t>{count, 3, height, width};
       const auto options = torch::TensorOptions().dtype(of_bytes ? torch::kUInt8 : torch::kFloat32);
-      host_images = torch::zeros(sizes, options.pinned_memory(true));
       images = torch::zeros(sizes, options.device(engine.device_));
       workspace = std::make_unique<cuda::Workspace>(engine.networks_, count, engine.image_hw_,
                                                     engine.device_, engine.type_);
+      if (input == Input::kFrame) {
+        host_greatest = torch::zeros({1}, torch::dtype(torch::kInt32).pinned_memory(true));
+        work = [this] { compute(/*of_bytes=*/true); };
+        return;
+      }
+      host_images = torch::zeros(sizes, options.pinned_memory(true));
       host_results =
           torch::zeros(workspace->results.sizes(), torch::TensorOptions().pinned_memory(true));
-      work = [this, &engine, of_bytes] {
+      work = [this, of_bytes] {
         session->copy(images, host_images);
-        if (of_bytes) {
-          session->normalize(images, engine.equalize_exposure_, workspace->image);
-        } else {
-          workspace->image.narrow(1, 0, 3).copy_(images);
-        }
-        cuda::run_networks(engine.networks_, *session, engine.normalization_, *workspace);
+        compute(of_bytes);
         session->copy(host_results, workspace->results);
       };
     }
 
+    /// Waits first: what is queued may still use the memory.
+    ~Slot() { session.reset(); }
+    Slot(const Slot&) = delete;
+    Slot& operator=(const Slot&) = delete;
+
+    /// From `images` to `workspace`'s results.
+    void compute(bool of_bytes) {
+      if (of_bytes) {
+        session->normalize(images, engine.equalize_exposure_, workspace->image);
+      } else {
+        workspace->image.narrow(1, 0, 3).copy_(images);
+      }
+      cuda::run_networks(engine.networks_, *session, engine.normalization_, *workspace);
+    }
+
+    Judgement judge(const torch::Tensor& image_u8, bool want_map) {
+      const std::array<int64_t, 2> size_hw = {image_u8.size(0), image_u8.size(1)};
+      if (!host_frame.defined() || host_frame.sizes() != image_u8.sizes()) {
+        frame.reset();
+        host_map = torch::Tensor();
+        host_frame = host_memory(image_u8.sizes(), torch::kUInt8);
+      }
+      host_frame.copy_(image_u8);
+      if (want_map && !host_map.defined()) host_map = host_memory(size_hw, torch::kFloat32);
+      session->run(
+          work,
+          [&] {
+            // All that may fail for want of memory, before anything is queued.
+            if (!frame) frame.emplace(size_hw, engine.image_hw_, engine.device_);
+            if (want_map) frame->make_room_for_map();
+            session->copy(frame->frame, host_frame);
+            cuda::resize_frame(*session, *frame, images);
+          },
+          [&] {
+            cuda::finish_frame(*session, workspace->combined, want_map, *frame);
+            session->copy(host_greatest, frame->greatest);
+            if (want_map) session->copy(host_map, frame->map_at_image);
+          });
+      const auto order = static_cast<uint32_t>(*host_greatest.data_ptr<int32_t>());
+      return {.map_at_image = want_map ? host_map.clone() : torch::Tensor(),
+              .score = cuda::number_of(order)};
+    }
+
+    const Impl& engine;
     std::unique_ptr<cuda::Session> session;
     torch::Tensor host_images;
     torch::Tensor images;
     std::unique_ptr<cuda::Workspace> workspace;
     torch::Tensor host_results;
-    /// From host_images to host_results.
+    /// Of the last frame's size.
+    torch::Tensor host_frame;
+    torch::Tensor host_map;
+    torch::Tensor host_greatest;
+    std::optional<cuda::FrameBuffers> frame;
+    /// What is recorded: from host_images to host_results, or of a frame from `images` to the
+    /// combined map.
     std::function<void()> work;
   };
 
-  /// Of bytes or not, and how many images.
-  using Kind = std::pair<bool, int64_t>;
+  /// And how many images.
+  using Kind = std::pair<Input, int64_t>;
+
+  bool frame_may_fit(int64_t pixels) {
+    const std::lock_guard lock(mutex_);
+    return pixels < too_large_frame_;
+  }
 
   int64_t largest_batch() {
     const std::lock_guard lock(mutex_);
@@ -181,7 +280,7 @@ class CudaEngine::Impl {
 
   Maps run_batch(const torch::Tensor& images) {
     const int64_t count = images.size(0);
-    Kind kind = {images.scalar_type() == torch::kUInt8, count};
+    Kind kind = {images.scalar_type() == torch::kUInt8 ? Input::kBytes : Input::kFloats, count};
     std::unique_ptr<Slot> slot = take(kind);
     slot->host_images.narrow(0, 0, count).copy_(images);
     slot->session->run(slot->work);
@@ -269,6 +368,8 @@ class CudaEngine::Impl {
   /// Those that no thread is using.
   std::map<Kind, std::vector<std::unique_ptr<Slot>>> slots_;
   int64_t largest_batch_ = std::numeric_limits<int64_t>::max();
+  /// Pixels of the smallest frame that the GPU's memory did not hold.
+  int64_t too_large_frame_ = std::numeric_limits<int64_t>::max();
 };
 
 CudaEngine::CudaEngine(const DetectorNetworks& networks, std::array<int64_t, 2> image_hw,
@@ -297,6 +398,15 @@ torch::Tensor CudaEngine::combined_maps(const torch::Tensor& images_u8) const {
       images_u8.dim() == 4 && images_u8.size(3) == 3 && images_u8.scalar_type() == torch::kUInt8,
       "expected uint8 [N, H, W, 3], was given ", images_u8.scalar_type(), " ", images_u8.sizes());
   return impl_->run(images_u8).combined;
+}
+
+std::optional<CudaEngine::Judgement> CudaEngine::judge(const torch::Tensor& image_u8,
+                                                       bool want_map) const {
+  TORCH_CHECK(image_u8.dim() == 3 && image_u8.size(2) == 3 && image_u8.numel() > 0 &&
+                  image_u8.scalar_type() == torch::kUInt8,
+              "expected uint8 [H, W, 3], was given ", image_u8.scalar_type(), " ",
+              image_u8.sizes());
+  return impl_->judge(image_u8, want_map);
 }
 
 std::vector<LayerTime> CudaEngine::time_layers(const torch::Tensor& images_u8, int64_t runs) const {

@@ -1,6 +1,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "engine/cuda/frame_math.h"
 #include "engine/cuda/kernels.h"
 
 namespace efficientad::cuda {
@@ -200,19 +201,6 @@ __global__ void bias_relu_pool_back_kernel(const T* __restrict__ from,
   for (int i = static_cast<int>(threadIdx.x); i < channels; i += kThreads) {
     atomicAdd(bias_gradient + i, sums_of_block[i]);
   }
-}
-
-/// Where an output of a bilinear resize lies among the inputs, as LibTorch computes it.
-struct Source {
-  int first;
-  int second;
-  float weight;
-};
-
-__device__ Source source(int at, int from, float scale) {
-  const float x = fmaxf(scale * (static_cast<float>(at) + 0.5f) - 0.5f, 0.0f);
-  const int first = min(static_cast<int>(x), from - 1);
-  return {first, min(first + 1, from - 1), x - static_cast<float>(first)};
 }
 
 template <class T, bool kRelu>
@@ -503,6 +491,48 @@ int multiprocessors() {
   return count;
 }
 
+// --- frames
+// ---------------------------------------------------------------------------------------
+
+__global__ void resize_kernel(const uint8_t* __restrict__ from, int64_t from_width, bool vertical,
+                              Taps taps, uint8_t* __restrict__ to, int64_t width, int64_t pixels) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= pixels) return;
+  const int64_t x = i % width;
+  const int64_t y = i / width;
+  const int64_t at = vertical ? y : x;
+  const int64_t first = taps.first[at];
+  const int64_t pixel = vertical ? first * from_width + x : y * from_width + first;
+  weighted_pixel(from + 3 * pixel, vertical ? 3 * from_width : 3, taps.count[at],
+                 taps.weights + at * taps.stride, to + 3 * i);
+}
+
+__global__ void upsample_map_kernel(const float* __restrict__ map, int map_height, int map_width,
+                                    float* __restrict__ to, int height, int width, int64_t pixels,
+                                    uint32_t* greatest) {
+  __shared__ uint32_t of_warps[kThreads / kWarp];
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  uint32_t order = 0;
+  if (i < pixels) {
+    const Source row = source(static_cast<int>(i / width), map_height,
+                              static_cast<float>(map_height) / static_cast<float>(height));
+    const Source column = source(static_cast<int>(i % width), map_width,
+                                 static_cast<float>(map_width) / static_cast<float>(width));
+    const float value = between_cells(map, map_width, row, column);
+    if (to != nullptr) to[i] = value;
+    order = order_of(value);
+  }
+  constexpr unsigned kAll = 0xffffffffu;
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
+    order = max(order, __shfl_xor_sync(kAll, order, lanes));
+  }
+  if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp] = order;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int warp = 1; warp < kThreads / kWarp; ++warp) order = max(order, of_warps[warp]);
+  atomicMax(greatest, order);
+}
+
 }  // namespace
 
 cudaError_t normalize(Element type, const uint8_t* images, const float* factors, View to,
@@ -629,6 +659,25 @@ cudaError_t maps(Element type, View teacher, View student, View autoencoder, con
         static_cast<int>(teacher.height), static_cast<int>(teacher.width),
         static_cast<int>(teacher.channels), static_cast<int>(border), pixels, st, ae, combined);
   });
+}
+
+cudaError_t resize_pass(const uint8_t* from, int64_t from_width, bool vertical, Taps taps,
+                        uint8_t* to, int64_t height, int64_t width, cudaStream_t stream) {
+  const int64_t pixels = height * width;
+  resize_kernel<<<blocks_for(pixels), kThreads, 0, stream>>>(from, from_width, vertical, taps, to,
+                                                             width, pixels);
+  return cudaGetLastError();
+}
+
+cudaError_t upsample_map(const float* map, int64_t map_height, int64_t map_width, float* to,
+                         int64_t height, int64_t width, uint32_t* greatest, cudaStream_t stream) {
+  const cudaError_t error = cudaMemsetAsync(greatest, 0, sizeof(*greatest), stream);
+  if (error != cudaSuccess) return error;
+  const int64_t pixels = height * width;
+  upsample_map_kernel<<<blocks_for(pixels), kThreads, 0, stream>>>(
+      map, static_cast<int>(map_height), static_cast<int>(map_width), to, static_cast<int>(height),
+      static_cast<int>(width), pixels, greatest);
+  return cudaGetLastError();
 }
 
 }  // namespace efficientad::cuda

@@ -18,7 +18,7 @@ struct View {
   int64_t channels = 0;
 };
 
-// Each of these queues one kernel on the stream and returns the launch's error.
+// Each of these queues its kernel on the stream and returns the launch's error.
 
 /// uint8 RGB [count, height, width, 3] to (x / 255 - mean) / std with ImageNet's numbers, and a
 /// fourth channel of zeros. With `factors` [count], x / 255 is first multiplied by its image's and
@@ -66,5 +66,24 @@ struct MapScale {
 cudaError_t maps(Element type, View teacher, View student, View autoencoder, const float* bias_st,
                  const float* bias_ae, MapScale scale, int64_t border, float* st, float* ae,
                  float* combined, cudaStream_t stream);
+
+/// ResizeTaps in device memory.
+struct Taps {
+  const int32_t* first = nullptr;
+  const int32_t* count = nullptr;
+  const int32_t* weights = nullptr;
+  int32_t stride = 0;
+};
+
+/// A pass of resize_pil_bilinear() over RGB bytes: of rows, from [height, from_width, 3] to
+/// [height, width, 3]; or, if `vertical`, of columns, from [.., width, 3] (width = from_width).
+cudaError_t resize_pass(const uint8_t* from, int64_t from_width, bool vertical, Taps taps,
+                        uint8_t* to, int64_t height, int64_t width, cudaStream_t stream);
+
+/// Bilinear resize, corners not aligned, of a map [map_height, map_width]: values to `to` [height,
+/// width] unless that is null, and the greatest one's order_of() to `greatest`. Queues the kernel
+/// and, before it, the setting of `greatest` to 0.
+cudaError_t upsample_map(const float* map, int64_t map_height, int64_t map_width, float* to,
+                         int64_t height, int64_t width, uint32_t* greatest, cudaStream_t stream);
 
 }  // namespace efficientad::cuda

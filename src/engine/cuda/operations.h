@@ -18,6 +18,13 @@ struct MapNormalization {
   float scale_ae = 0;
 };
 
+/// ResizeTaps on the device, int32: `first` and `count` [positions], `weights` [positions, stride].
+struct DeviceTaps {
+  torch::Tensor first;
+  torch::Tensor count;
+  torch::Tensor weights;
+};
+
 /// What a program for the GPU is made of, so that its order can be tried on the CPU too. All
 /// activations are channels-last [N, C, H, W] of one element type; results are written to tensors
 /// that are there already, but for convolution(). Nothing waits for the GPU.
@@ -69,6 +76,19 @@ class Operations {
                     const torch::Tensor& bias_ae, const MapNormalization& normalization,
                     torch::Tensor st, torch::Tensor ae, torch::Tensor combined) const = 0;
 
+  /// The passes of resize_pil_bilinear(), uint8 [H, W, 3] to [H, positions, 3] or [positions, W,
+  /// 3].
+  virtual void resize_width(const torch::Tensor& image_u8, const DeviceTaps& taps,
+                            torch::Tensor to) const = 0;
+  virtual void resize_height(const torch::Tensor& image_u8, const DeviceTaps& taps,
+                             torch::Tensor to) const = 0;
+
+  /// Bilinear resize (corners not aligned) of a map float32 [1, 1, h, w] to `size_hw`: its values
+  /// to `to`, float32 of that size, if that is defined, and the greatest, as order_of() gives it,
+  /// to `greatest`, int32 [1].
+  virtual void upsample_map(const torch::Tensor& map, std::array<int64_t, 2> size_hw,
+                            torch::Tensor to, torch::Tensor greatest) const = 0;
+
   /// Does all of these; side by side if it can.
   virtual void parallel(const std::vector<std::function<void()>>& branches) const = 0;
 };
@@ -80,8 +100,10 @@ inline constexpr int kRunsToRecord = 3;
 /// them. One thread may use a session at a time.
 class Session : public Operations {
  public:
-  /// Does `work` and waits for it. It must do the same on the same memory each time.
-  virtual void run(const std::function<void()>& work) = 0;
+  /// Does `before`, `work` and `after`, in this order, and waits for them. `work` must do the same
+  /// on the same memory each time; the others, which are not recorded, need not.
+  virtual void run(const std::function<void()>& work, const std::function<void()>& before = {},
+                   const std::function<void()>& after = {}) = 0;
   /// Does `work` once, one operation after another, and says what each took.
   struct Timing {
     /// For example "convolution 128 to 256, 4x4, at 123x123".

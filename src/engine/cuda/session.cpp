@@ -61,9 +61,11 @@ class CudaSession : public Session {
     }
   }
 
-  void run(const std::function<void()>& work) override {
+  void run(const std::function<void()>& work, const std::function<void()>& before,
+           const std::function<void()>& after) override {
     const c10::cuda::CUDAGuard device(device_);
     const c10::cuda::CUDAStreamGuard guard(stream_);
+    if (before) before();
     if (state_ == State::kNew) {
       prepare(work);
     } else if (state_ == State::kRecorded) {
@@ -71,6 +73,7 @@ class CudaSession : public Session {
     } else {
       work();
     }
+    if (after) after();
     c10::cuda::stream_synchronize(stream_);
   }
 
@@ -201,6 +204,28 @@ class CudaSession : public Session {
                      ae.data_ptr<float>(), combined.data_ptr<float>(), stream()));
   }
 
+  void resize_width(const torch::Tensor& image_u8, const DeviceTaps& taps,
+                    torch::Tensor to) const override {
+    resize_pass(image_u8, /*vertical=*/false, taps, to);
+  }
+
+  void resize_height(const torch::Tensor& image_u8, const DeviceTaps& taps,
+                     torch::Tensor to) const override {
+    resize_pass(image_u8, /*vertical=*/true, taps, to);
+  }
+
+  void upsample_map(const torch::Tensor& map, std::array<int64_t, 2> size_hw, torch::Tensor to,
+                    torch::Tensor greatest) const override {
+    const Span::Timer timer = timed("map at the frame's size");
+    TORCH_CHECK(
+        map.is_contiguous() && map.numel() == map.size(2) * map.size(3) &&
+            (!to.defined() || (to.is_contiguous() && to.numel() == size_hw[0] * size_hw[1])),
+        "map ", map.sizes(), " to ", size_hw[0], "x", size_hw[1]);
+    check(cuda::upsample_map(map.data_ptr<float>(), map.size(2), map.size(3),
+                             to.defined() ? to.data_ptr<float>() : nullptr, size_hw[0], size_hw[1],
+                             reinterpret_cast<uint32_t*>(greatest.data_ptr<int32_t>()), stream()));
+  }
+
   void parallel(const std::vector<std::function<void()>>& branches) const override {
     if (timing_) {
       for (const auto& branch : branches) branch();
@@ -253,6 +278,22 @@ class CudaSession : public Session {
 
   cudaStream_t stream() const { return c10::cuda::getCurrentCUDAStream(device_).stream(); }
 
+  void resize_pass(const torch::Tensor& image_u8, bool vertical, const DeviceTaps& taps,
+                   const torch::Tensor& to) const {
+    const Span::Timer timer = timed("resize");
+    const int64_t kept = vertical ? 1 : 0;
+    TORCH_CHECK(image_u8.is_contiguous() && to.is_contiguous() && image_u8.size(2) == 3 &&
+                    to.size(2) == 3 && to.size(kept) == image_u8.size(kept) &&
+                    to.size(1 - kept) == taps.first.numel(),
+                "resize of ", image_u8.sizes(), " to ", to.sizes());
+    check(cuda::resize_pass(image_u8.data_ptr<uint8_t>(), image_u8.size(1), vertical,
+                            {.first = taps.first.data_ptr<int32_t>(),
+                             .count = taps.count.data_ptr<int32_t>(),
+                             .weights = taps.weights.data_ptr<int32_t>(),
+                             .stride = static_cast<int32_t>(taps.weights.size(1))},
+                            to.data_ptr<uint8_t>(), to.size(0), to.size(1), stream()));
+  }
+
   static void check(cudaError_t error) { C10_CUDA_CHECK(error); }
 
   /// One of the first runs, or the recording with a run of what was recorded.
@@ -297,6 +338,6 @@ class CudaSession : public Session {
 
 }  // namespace efficientad::cuda
 
-extern "C" efficientad::cuda::Session* efficientad_make_session_2(int device) {
+extern "C" efficientad::cuda::Session* efficientad_make_session_3(int device) {
   return new efficientad::cuda::CudaSession(static_cast<c10::DeviceIndex>(device));
 }
