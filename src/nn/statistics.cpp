@@ -16,7 +16,7 @@ void ChannelStatistics::add(const torch::Tensor& features) {
 torch::Tensor ChannelStatistics::state() const {
   TORCH_CHECK(count_ > 0, "statistics of nothing");
   return torch::cat(
-      {torch::full({1}, static_cast<double>(count_), torch::kFloat64), mean_, squares_});
+      {torch::full({1}, static_cast<double>(count_), mean_.options()), mean_, squares_});
 }
 
 void ChannelStatistics::merge(const torch::Tensor& state) {

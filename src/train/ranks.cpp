@@ -63,14 +63,14 @@ struct Ranks::Impl {
   c10::intrusive_ptr<c10d::Backend> nccl;
   bool nccl_tried = false;
 
-  void try_nccl(int64_t rank, int64_t size) {
+  void try_nccl(int64_t rank, int64_t size, torch::Device device) {
     if (nccl_tried) return;
     nccl_tried = true;
     std::string problem;
     const auto make = reinterpret_cast<MakeNccl*>(cuda_symbol(kMakeNccl, problem));
     if (make != nullptr) {
       nccl = c10::intrusive_ptr<c10d::Backend>::reclaim(
-          make(store.get(), static_cast<int>(rank), static_cast<int>(size),
+          make(store.get(), device.index(), static_cast<int>(rank), static_cast<int>(size),
                std::chrono::duration<double>(kPatience).count(), &problem));
     }
     // All or none: whether another process has it too.
@@ -125,7 +125,7 @@ void Ranks::sum(const std::vector<torch::Tensor>& tensors) {
   std::vector<torch::Tensor> on_gpu;
   try {
     for (const auto& tensor : tensors) {
-      if (tensor.is_cuda()) impl_->try_nccl(rank_, size_);
+      if (tensor.is_cuda()) impl_->try_nccl(rank_, size_, tensor.device());
       (tensor.is_cuda() && impl_->nccl ? on_gpu : on_host).push_back(tensor.detach());
     }
     // The host's first: gloo notices at once if another process is gone, NCCL only waits.

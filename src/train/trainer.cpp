@@ -241,8 +241,8 @@ class Run {
       }
     }
     statistics = merged(statistics, networks_.teacher->options().out_channels, ranks_);
-    networks_.teacher_mean = statistics.mean();
-    networks_.teacher_std = statistics.std();
+    networks_.teacher_mean = statistics.mean().to(device_);
+    networks_.teacher_std = statistics.std().to(device_);
   }
 
   /// On training images that are spread evenly over the set; fewer if they are large.

@@ -43,10 +43,10 @@ inline constexpr const char* kReluPoolBack = "efficientad_relu_pool_back_1";
 using ReluPoolBack = void(const at::Tensor& x, const at::Tensor& bias, const at::Tensor& gradient,
                           const at::Tensor& x_gradient, const at::Tensor& bias_gradient);
 
-/// A process group of NCCL, with a reference that the caller owns; nullptr, and why in `problem`,
-/// if there is none. `store` is borrowed.
-inline constexpr const char* kMakeNccl = "efficientad_make_nccl_1";
-using MakeNccl = c10d::Backend*(c10d::Store* store, int rank, int size, double seconds,
+/// A process group of NCCL, tried out between the processes' CUDA devices, with a reference that
+/// the caller owns; nullptr, and why in `problem`, if there is none. `store` is borrowed.
+inline constexpr const char* kMakeNccl = "efficientad_make_nccl_2";
+using MakeNccl = c10d::Backend*(c10d::Store* store, int device, int rank, int size, double seconds,
                                 std::string* problem);
 
 /// Of a CUDA device: see GpuUsage; joules is NaN where they are not told.

@@ -13,9 +13,9 @@ class ChannelStatistics {
   /// Adds [N, C, h, w].
   void add(const torch::Tensor& features);
 
-  /// What another one of as many channels was given, as it tells by state().
+  /// What another one of as many channels was given, as it tells by state(), on the same device.
   void merge(const torch::Tensor& state);
-  /// float64 [1 + 2 C]: count, means, sums of squared deviations.
+  /// float64 [1 + 2 C]: count, means, sums of squared deviations; where the features were.
   torch::Tensor state() const;
 
   /// float32 [1, C, 1, 1].

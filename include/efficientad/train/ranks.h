@@ -44,7 +44,8 @@ class Ranks {
   int64_t size_ = 1;
 };
 
-/// Statistics of `channels` channels over what all processes added.
+/// Statistics of `channels` channels over what all processes added; on the CPU, if they are
+/// several.
 ChannelStatistics merged(const ChannelStatistics& own, int64_t channels, Ranks& ranks);
 
 }  // namespace efficientad

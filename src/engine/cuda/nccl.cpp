@@ -1,4 +1,5 @@
 #include <string>
+#include <vector>
 
 #include "efficientad/core/cuda_part.h"
 
@@ -7,8 +8,8 @@
 #include <dlfcn.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
-extern "C" c10d::Backend* efficientad_make_nccl_1(c10d::Store* store, int rank, int size,
-                                                  double seconds, std::string* problem) {
+extern "C" c10d::Backend* efficientad_make_nccl_2(c10d::Store* store, int device, int rank,
+                                                  int size, double seconds, std::string* problem) {
   try {
     // Of the NCCL that LibTorch brings with it; no other is linked.
     const auto get_version =
@@ -25,9 +26,17 @@ extern "C" c10d::Backend* efficientad_make_nccl_1(c10d::Store* store, int rank, 
     }
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = std::chrono::milliseconds(static_cast<int64_t>(1000 * seconds));
-    return c10::make_intrusive<c10d::ProcessGroupNCCL>(
-               c10::intrusive_ptr<c10d::Store>::reclaim_copy(store), rank, size, options)
-        .release();
+    auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(
+        c10::intrusive_ptr<c10d::Store>::reclaim_copy(store), rank, size, options);
+    // The processes meet now only. NCCL refuses two on one GPU, for example.
+    std::vector<at::Tensor> trial = {at::ones(
+        {1}, at::TensorOptions().device(at::kCUDA, static_cast<c10::DeviceIndex>(device)))};
+    group->allreduce(trial)->wait();
+    if (trial.front().item<float>() != static_cast<float>(size)) {
+      *problem = "NCCL's sum over the processes is wrong";
+      return nullptr;
+    }
+    return group.release();
   } catch (const std::exception& error) {
     *problem = error.what();
     return nullptr;
@@ -36,7 +45,7 @@ extern "C" c10d::Backend* efficientad_make_nccl_1(c10d::Store* store, int rank, 
 
 #else
 
-extern "C" c10d::Backend* efficientad_make_nccl_1(c10d::Store*, int, int, double,
+extern "C" c10d::Backend* efficientad_make_nccl_2(c10d::Store*, int, int, int, double,
                                                   std::string* problem) {
   *problem = "this program was built without NCCL";
   return nullptr;
