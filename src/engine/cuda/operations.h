@@ -32,7 +32,7 @@ class Operations {
  public:
   virtual ~Operations() = default;
 
-  /// Bytes from one memory to another, of which one is page-locked if it is the host's.
+  /// Bytes from one memory to another. The host's should be page-locked: others are waited for.
   virtual void copy(torch::Tensor to, const torch::Tensor& from) const = 0;
 
   /// uint8 [N, H, W, 3] to ImageNet-normalised [N, 4, H, W], whose last channel is 0; if
