@@ -43,6 +43,10 @@ constexpr int64_t kChannels = 384;
 constexpr int64_t kGrid = kDistillSide / 4 - 8;
 constexpr int64_t kImagesForStatistics = 64;
 constexpr int64_t kImagesForTargetStatistics = 1000;
+/// Pictures whose features a GPU computes together.
+constexpr int64_t kFeatureBatch = 16;
+/// A further view of an image shows at least so much of each of its sides.
+constexpr double kSmallestView = 0.5;
 constexpr auto kCheckpointFormat = "efficientad-distill-checkpoint";
 
 /// Streams of the random generator.
@@ -111,7 +115,7 @@ class Target {
       stop_if_interrupted("interrupted before any features were computed");
       const Picture image = picture(i);
       for (size_t p = 0; p < parts_.size(); ++p) {
-        const auto maps = features(parts_[p], image);
+        const auto maps = features(parts_[p], {image});
         statistics[p].resize(maps.size());
         for (size_t m = 0; m < maps.size(); ++m) statistics[p][m].add(maps[m].cpu());
       }
@@ -138,12 +142,12 @@ class Target {
     }
   }
 
-  /// float32 [kChannels, kGrid, kGrid] on the CPU, not yet normalised.
-  torch::Tensor operator()(const Picture& picture) const {
+  /// One picture or more: float16 [N, kGrid, kGrid, kChannels] on the CPU, not yet normalised.
+  torch::Tensor operator()(const std::vector<Picture>& pictures) const {
     std::vector<torch::Tensor> joined;
     const int64_t cells = kDistillSide / 4;
     for (const auto& part : parts_) {
-      const auto maps = features(part, picture);
+      const auto maps = features(part, pictures);
       torch::Tensor grid;
       if (options_.target == "patch") {
         grid =
@@ -157,9 +161,13 @@ class Target {
         grid = torch::cat(projected, /*dim=*/1);
       }
       const int64_t offset = part.backbone->grid_offset();
-      joined.push_back(grid[0].slice(1, offset, offset + kGrid).slice(2, offset, offset + kGrid));
+      joined.push_back(grid.slice(2, offset, offset + kGrid).slice(3, offset, offset + kGrid));
     }
-    return torch::cat(joined, /*dim=*/0).cpu();
+    return torch::cat(joined, /*dim=*/1)
+        .permute({0, 2, 3, 1})
+        .to(torch::kFloat16)
+        .contiguous()
+        .cpu();
   }
 
  private:
@@ -172,8 +180,12 @@ class Target {
     std::vector<Projection> projections;
   };
 
-  std::vector<torch::Tensor> features(const Part& part, const Picture& picture) const {
-    const torch::Tensor x = to_float_chw(picture.large_u8).unsqueeze(0).to(device_);
+  std::vector<torch::Tensor> features(const Part& part,
+                                      const std::vector<Picture>& pictures) const {
+    std::vector<torch::Tensor> images;
+    for (const auto& picture : pictures) images.push_back(picture.large_u8);
+    const torch::Tensor x =
+        torch::stack(images).to(device_).permute({0, 3, 1, 2}).to(torch::kFloat32).div(255);
     std::vector<torch::Tensor> maps;
     {
       const Autocast autocast(precision_, device_);
@@ -194,6 +206,18 @@ class Target {
   std::string precision_;
   std::vector<Part> parts_;
 };
+
+/// A random part of an image, uint8 [height, width, 3]: of each side kSmallestView to all of it.
+torch::Tensor part_of(const torch::Tensor& image, Rng& rng) {
+  torch::Tensor part = image;
+  for (const int64_t dim : {0, 1}) {
+    const int64_t side = image.size(dim);
+    const auto kept = std::clamp<int64_t>(
+        std::llround(rng.uniform(kSmallestView, 1) * static_cast<double>(side)), 1, side);
+    part = part.narrow(dim, rng.below(side - kept + 1), kept);
+  }
+  return part.contiguous();
+}
 
 /// The picture under another exposure: brightness times up to `largest` or its inverse, contrast
 /// times up to its square root, drawn log-uniformly. uint8 [height, width, 3].
@@ -298,16 +322,22 @@ DistillResult distill(const DistillOptions& options,
   const auto count = static_cast<int64_t>(files.size());
   require(count > options.held_out, "{} images are too few with {} of them held out", count,
           options.held_out);
-  const int64_t train_count = count - options.held_out;
+  // Training images, each view of each after another; then those held out, as they are.
+  const int64_t train_images = count - options.held_out;
+  const int64_t train_count = train_images * options.views;
+  const int64_t item_count = train_count + options.held_out;
+  const auto file_of = [&](int64_t index) {
+    return index < train_count ? index % train_images : train_images + index - train_count;
+  };
   const int64_t whole_batch = options.batch_size * ranks.size();
-  require(ranks.alone() || train_count >= whole_batch,
-          "{} images to train on are too few for {} processes with batches of {}", train_count,
+  require(ranks.alone() || train_images >= whole_batch,
+          "{} images to train on are too few for {} processes with batches of {}", train_images,
           ranks.size(), options.batch_size);
   // Of this process, by their places in its cache.
   std::vector<int64_t> own;
   for (int64_t i = ranks.rank(); i < train_count; i += ranks.size()) own.push_back(i);
   if (ranks.first()) {
-    for (int64_t i = train_count; i < count; ++i) own.push_back(i);
+    for (int64_t i = train_count; i < item_count; ++i) own.push_back(i);
   }
   const auto own_count = static_cast<int64_t>(own.size());
   const auto place = [&](int64_t index) {
@@ -317,8 +347,11 @@ DistillResult distill(const DistillOptions& options,
 
   // Every decision about a picture depends on its index alone.
   const auto picture = [&](int64_t index) {
-    Rng rng(seed, kImage, static_cast<uint64_t>(index));
-    torch::Tensor image = read_image(files[static_cast<size_t>(index)]);
+    const auto file = static_cast<uint64_t>(file_of(index));
+    const auto view = static_cast<uint64_t>(index < train_count ? index / train_images : 0);
+    Rng rng(seed, kImage, file + (view << 32));
+    torch::Tensor image = read_image(files[file]);
+    if (view > 0) image = part_of(image, rng);
     if (rng.chance(options.grey_probability)) {
       image = (to_grey(image.permute({2, 0, 1}).to(torch::kFloat32)).permute({1, 2, 0}))
                   .round()
@@ -334,7 +367,8 @@ DistillResult distill(const DistillOptions& options,
                     precision + (options.flip ? "\nflip" : "\n") +
                     std::to_string(options.grey_probability) + "\n" + join(options.taps) + "\n";
   for (const auto& file : options.backbone) key += hash_of_file(file) + "\n";
-  for (const int64_t index : own) key += files[static_cast<size_t>(index)].string() + "\n";
+  if (options.views > 1) key += std::to_string(options.views) + " views\n";
+  for (const int64_t index : own) key += files[static_cast<size_t>(file_of(index))].string() + "\n";
   FeatureCache cache(cache_folder, key, kDistillSide, kGrid, kChannels);
   std::map<std::string, std::string> provenance;
   {
@@ -342,12 +376,22 @@ DistillResult distill(const DistillOptions& options,
     Target target(options, device, precision);
     provenance = target.provenance();
     if (cache.size() < own_count) {
-      target.prepare(picture, std::min(count, kImagesForStatistics));
+      target.prepare(picture, std::min(item_count, kImagesForStatistics));
+      const int64_t together = device.is_cuda() ? kFeatureBatch : 1;
       Prefetcher<Picture> pictures(
           cache.size(), own_count, [&](int64_t i) { return picture(own[static_cast<size_t>(i)]); },
-          readers);
-      while (auto item = pictures.next()) {
-        cache.append(item->small_u8, target(*item));
+          readers, /*ahead=*/2 * together);
+      while (cache.size() < own_count) {
+        std::vector<Picture> batch;
+        while (static_cast<int64_t>(batch.size()) < together) {
+          auto item = pictures.next();
+          if (!item) break;
+          batch.push_back(std::move(*item));
+        }
+        const torch::Tensor targets = target(batch);
+        for (size_t i = 0; i < batch.size(); ++i) {
+          cache.append(batch[i].small_u8, targets[static_cast<int64_t>(i)]);
+        }
         if (ranks.first()) progress({"features", cache.size(), own_count, 0});
         stop_if_interrupted("interrupted; the features so far are kept, run it again to go on");
       }
@@ -559,7 +603,7 @@ DistillResult distill(const DistillOptions& options,
     pdn->eval();
     torch::Tensor residual = torch::zeros({kChannels}, torch::kFloat64);
     ChannelStatistics held_out;
-    for (int64_t i = train_count; i < count; ++i) {
+    for (int64_t i = train_count; i < item_count; ++i) {
       const torch::Tensor image = cache.image(place(i), 0, 0, kDistillSide, kDistillSide);
       const torch::Tensor wanted =
           normalized(cache.target(place(i), 0, 0, kGrid, kGrid).permute({2, 0, 1}).unsqueeze(0));
@@ -567,7 +611,7 @@ DistillResult distill(const DistillOptions& options,
       residual += (made - wanted).square().mean({0, 2, 3}).to(torch::kCPU, torch::kFloat64);
       held_out.add(wanted.cpu());
     }
-    const torch::Tensor explained = 1 - residual / static_cast<double>(count - train_count) /
+    const torch::Tensor explained = 1 - residual / static_cast<double>(options.held_out) /
                                             held_out.std().flatten().square().to(torch::kFloat64);
     result.explained_variance = explained.mean().item<double>();
     result.explained_variance_shallow = explained.slice(0, 0, kChannels / 2).mean().item<double>();
@@ -586,7 +630,7 @@ DistillResult distill(const DistillOptions& options,
   auto& metadata = result.teacher.metadata;
   metadata = provenance;
   metadata["options"] = dump_json(shared_options);
-  metadata["images"] = fmt::format("{} images of {}", train_count, join(folders));
+  metadata["images"] = fmt::format("{} images of {}", train_images, join(folders));
   metadata["steps"] = std::to_string(options.steps);
   metadata["seconds"] = fmt::format("{:.0f}", seconds);
   metadata["explained_variance"] = fmt::format("{:.4f}", result.explained_variance);

@@ -68,9 +68,9 @@ void FeatureCache::remove() {
 
 void FeatureCache::append(const torch::Tensor& image_u8, const torch::Tensor& target) {
   TORCH_CHECK(image_u8.numel() == side_ * side_ * 3 && image_u8.scalar_type() == torch::kUInt8);
-  TORCH_CHECK(target.numel() == grid_ * grid_ * channels_ && target.size(0) == channels_);
+  TORCH_CHECK(target.numel() == grid_ * grid_ * channels_ && target.size(2) == channels_);
   const torch::Tensor image = image_u8.contiguous();
-  const torch::Tensor rows = target.permute({1, 2, 0}).to(torch::kFloat16).contiguous();
+  const torch::Tensor rows = target.to(torch::kFloat16).contiguous();
   const off_t start = static_cast<off_t>(count_ * record_bytes_);
   // A record that an earlier run left half written is overwritten.
   require(::lseek(file_, start, SEEK_SET) == start, "{}: {}", path_.string(), std::strerror(errno));

@@ -56,6 +56,7 @@ class Distiller : public testing::Test {
     return torch::cat(flat).detach();
   }
   static void ignore(const DistillProgress&) {}
+  static constexpr int64_t kGrid = 56;
 
   TempDir dir_;
   DistillOptions options_;
@@ -165,7 +166,6 @@ TEST_F(Distiller, AverageTargetIsTheSmoothedChannels) {
   options_.keep_cache = true;
   options_.cache = (dir_.path / "cache").string();
   distill(options_, ignore);
-  constexpr int64_t kGrid = 56;
   const FeatureCache cache(dir_.path / "cache", read_file(dir_.path / "cache" / "features.key"),
                            kDistillSide, kGrid, 384);
   ASSERT_EQ(cache.size(), 6);
@@ -191,6 +191,44 @@ TEST_F(Distiller, AverageTargetIsTheSmoothedChannels) {
     }
   }
   EXPECT_EQ(matches, 1);
+}
+
+TEST_F(Distiller, FurtherViewsArePartsOfTheTrainingImages) {
+  options_.target = "average";
+  options_.steps = 1;
+  options_.keep_cache = true;
+  const auto cache_of = [&](const char* name, int64_t views) {
+    options_.cache = (dir_.path / name).string();
+    options_.output = (dir_.path / name / "teacher.safetensors").string();
+    options_.views = views;
+    distill(options_, ignore);
+    return FeatureCache(dir_.path / name, read_file(dir_.path / name / "features.key"),
+                        kDistillSide, kGrid, 384);
+  };
+  const FeatureCache whole = cache_of("whole", 1);
+  const FeatureCache views = cache_of("views", 3);
+  ASSERT_EQ(whole.size(), 6);
+  ASSERT_EQ(views.size(), 3 * 4 + 2);
+  const auto seen = [](const FeatureCache& cache, int64_t i) {
+    return cache.image(i, 0, 0, kDistillSide, kDistillSide);
+  };
+  // The images themselves come first, those held out last, each once.
+  for (const int64_t i : {0, 1, 2, 3}) expect_same_bits(seen(views, i), seen(whole, i));
+  for (const int64_t i : {4, 5}) expect_same_bits(seen(views, i + 8), seen(whole, i));
+  for (int64_t i = 4; i < 12; ++i) {
+    SCOPED_TRACE(i);
+    for (int64_t j = 0; j < i; ++j) EXPECT_FALSE(torch::equal(seen(views, i), seen(views, j)));
+    // The backbone saw what the teacher sees.
+    const torch::Tensor red = torch::avg_pool2d(
+        imagenet_normalize(to_float_chw(seen(views, i)).unsqueeze(0)).narrow(1, 0, 1), 4);
+    const torch::Tensor smooth =
+        torch::avg_pool2d(red, 3, 1, 1, /*ceil_mode=*/false, /*count_include_pad=*/false);
+    const torch::Tensor target = views.target(i, 0, 0, kGrid, kGrid).to(torch::kFloat64);
+    const torch::Tensor both =
+        torch::stack({smooth[0][0].slice(0, 4, 60).slice(1, 4, 60).flatten().to(torch::kFloat64),
+                      target.select(2, 0).flatten()});
+    EXPECT_GT(torch::corrcoef(both)[0][1].item<double>(), 0.999);
+  }
 }
 
 TEST_F(Distiller, BadInputIsOneClearError) {

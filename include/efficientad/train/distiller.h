@@ -24,6 +24,7 @@ struct DistillOptions {
   int64_t batch_size = 8;
   int64_t crop_size = 128;
   bool flip = true;
+  int64_t views = 1;
   double grey_probability = 0.1;
   double exposure_jitter = 1;
   std::string optimizer = "muon";
@@ -78,6 +79,13 @@ struct DistillOptions {
     visitor("flip", flip,
             OptionInfo{.help = "mirror every other image before its features are computed",
                        .source = "ours"});
+    visitor("views", views,
+            OptionInfo{.help = "views of each training image whose features are computed: the "
+                               "first is all of it, each further one a random part, at least half "
+                               "of each side",
+                       .source = "ours",
+                       .minimum = 1,
+                       .maximum = 1000});
     visitor("grey_probability", grey_probability,
             OptionInfo{.help = "probability that an image is made grey, for backbone and teacher",
                        .source = "paper",

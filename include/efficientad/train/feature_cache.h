@@ -26,7 +26,7 @@ class FeatureCache {
   /// Whole records in the file.
   int64_t size() const { return count_; }
 
-  /// Appends image uint8 [side, side, 3] and target [channels, grid, grid] (stored as float16).
+  /// Appends image uint8 [side, side, 3] and target [grid, grid, channels] (stored as float16).
   /// Throws Error if the disk is full; what was there before stays.
   void append(const torch::Tensor& image_u8, const torch::Tensor& target);
 
