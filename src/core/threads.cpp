@@ -1,4 +1,4 @@
-// No header of LibTorch here: its inline functions differ with and without OpenMP.
+// None of LibTorch's headers with inline functions here: these differ with and without OpenMP.
 #include "efficientad/core/threads.h"
 
 #include <omp.h>
@@ -6,7 +6,17 @@
 #include <algorithm>
 #include <atomic>
 
+namespace at {
+int get_num_threads();
+}
+
 namespace efficientad {
+
+void use_one_thread_here() {
+  // LibTorch sets the number itself when a thread first asks for it.
+  at::get_num_threads();
+  omp_set_num_threads(1);
+}
 
 void on_threads(int64_t threads, const std::function<void(int64_t)>& work) {
   if (threads <= 1 || omp_in_parallel() != 0) {

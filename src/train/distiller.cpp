@@ -19,6 +19,7 @@
 #include "efficientad/core/precision.h"
 #include "efficientad/core/random.h"
 #include "efficientad/core/safetensors.h"
+#include "efficientad/core/threads.h"
 #include "efficientad/core/version.h"
 #include "efficientad/data/color_jitter.h"
 #include "efficientad/data/image.h"
@@ -379,7 +380,11 @@ DistillResult distill(const DistillOptions& options,
       target.prepare(picture, std::min(item_count, kImagesForStatistics));
       const int64_t together = device.is_cuda() ? kFeatureBatch : 1;
       Prefetcher<Picture> pictures(
-          cache.size(), own_count, [&](int64_t i) { return picture(own[static_cast<size_t>(i)]); },
+          cache.size(), own_count,
+          [&](int64_t i) {
+            use_one_thread_here();
+            return picture(own[static_cast<size_t>(i)]);
+          },
           readers, /*ahead=*/2 * together);
       while (cache.size() < own_count) {
         std::vector<Picture> batch;
@@ -422,24 +427,24 @@ DistillResult distill(const DistillOptions& options,
   // whole batch's size (any, if there are fewer images): so the batch is the same however many
   // processes share it.
   const auto make_batch = [&](int64_t step) {
-    std::vector<torch::Tensor> images;
-    std::vector<torch::Tensor> targets;
-    for (int64_t k = ranks.rank(); k < whole_batch; k += ranks.size()) {
+    const torch::Tensor images = torch::empty({options.batch_size, crop, crop, 3}, torch::kUInt8);
+    const torch::Tensor targets =
+        torch::empty({options.batch_size, crop_grid, crop_grid, kChannels}, torch::kFloat16);
+    for (int64_t i = 0; i < options.batch_size; ++i) {
+      const int64_t k = ranks.rank() + i * ranks.size();
       Rng rng(seed, kCrops, static_cast<uint64_t>(step * whole_batch + k));
       const int64_t choices = (train_count - k + whole_batch - 1) / whole_batch;
       const int64_t index = train_count >= whole_batch ? k + whole_batch * rng.below(choices)
                                                        : rng.below(train_count);
       const int64_t y = rng.below((kDistillSide - crop) / 4 + 1);
       const int64_t x = rng.below((kDistillSide - crop) / 4 + 1);
-      torch::Tensor image = cache.image(place(index), 4 * y, 4 * x, crop, crop);
+      cache.read_image(place(index), 4 * y, 4 * x, images[i]);
       if (options.exposure_jitter > 1) {
-        image = jitter_exposure(image, options.exposure_jitter, rng);
+        images[i].copy_(jitter_exposure(images[i], options.exposure_jitter, rng));
       }
-      images.push_back(image);
-      targets.push_back(cache.target(place(index), y, x, crop_grid, crop_grid));
+      cache.read_target(place(index), y, x, targets[i]);
     }
-    return Batch{torch::stack(images).permute({0, 3, 1, 2}),
-                 torch::stack(targets).permute({0, 3, 1, 2})};
+    return Batch{images.permute({0, 3, 1, 2}), targets.permute({0, 3, 1, 2})};
   };
   const auto on_device = [&](const torch::Tensor& images_u8) {
     return imagenet_normalize(images_u8.to(device).to(torch::kFloat32) / 255.0)
@@ -531,7 +536,11 @@ DistillResult distill(const DistillOptions& options,
   int64_t loss_count = 0;
   constexpr int64_t kLogEvery = 20;
   {
-    Prefetcher<Batch> batches(first_step, options.steps, make_batch, readers);
+    const auto read_batch = [&](int64_t step) {
+      use_one_thread_here();
+      return make_batch(step);
+    };
+    Prefetcher<Batch> batches(first_step, options.steps, read_batch, readers);
     for (int64_t step = first_step; step < options.steps; ++step) {
       const auto batch = batches.next();
       const double factor =

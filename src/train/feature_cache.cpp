@@ -5,6 +5,7 @@
 #include <torch/types.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -79,32 +80,45 @@ void FeatureCache::append(const torch::Tensor& image_u8, const torch::Tensor& ta
   ++count_;
 }
 
-torch::Tensor FeatureCache::window(int64_t index, int64_t offset, int64_t row_bytes, int64_t y,
-                                   int64_t begin, int64_t height, int64_t bytes) const {
+void FeatureCache::window(int64_t index, int64_t offset, int64_t row_bytes, int64_t y,
+                          int64_t begin, const torch::Tensor& to) const {
+  TORCH_CHECK(to.is_contiguous() && to.device().is_cpu());
+  const int64_t height = to.size(0);
+  const auto bytes = static_cast<int64_t>(to.nbytes()) / std::max<int64_t>(height, 1);
   TORCH_CHECK(index >= 0 && index < count_ && begin >= 0 && begin + bytes <= row_bytes);
-  torch::Tensor window = torch::empty({height, bytes}, torch::kUInt8);
-  for (int64_t row = 0; row < height; ++row) {
+  auto* row_to = static_cast<char*>(to.data_ptr());
+  for (int64_t row = 0; row < height; ++row, row_to += bytes) {
     const off_t at =
         static_cast<off_t>(index * record_bytes_ + offset + (y + row) * row_bytes + begin);
-    const ssize_t read = ::pread(file_, window[row].data_ptr(), static_cast<size_t>(bytes), at);
+    const ssize_t read = ::pread(file_, row_to, static_cast<size_t>(bytes), at);
     require(read == bytes, "{}: cannot be read at byte {}", path_.string(), at);
   }
-  return window;
+}
+
+void FeatureCache::read_image(int64_t index, int64_t y, int64_t x, const torch::Tensor& to) const {
+  TORCH_CHECK(y >= 0 && y + to.size(0) <= side_ && to.size(2) == 3 &&
+              to.scalar_type() == torch::kUInt8);
+  window(index, 0, side_ * 3, y, x * 3, to);
+}
+
+void FeatureCache::read_target(int64_t index, int64_t y, int64_t x, const torch::Tensor& to) const {
+  TORCH_CHECK(y >= 0 && y + to.size(0) <= grid_ && to.size(2) == channels_ &&
+              to.scalar_type() == torch::kFloat16);
+  window(index, side_ * side_ * 3, grid_ * channels_ * 2, y, x * channels_ * 2, to);
 }
 
 torch::Tensor FeatureCache::image(int64_t index, int64_t y, int64_t x, int64_t height,
                                   int64_t width) const {
-  TORCH_CHECK(y >= 0 && y + height <= side_);
-  return window(index, 0, side_ * 3, y, x * 3, height, width * 3).view({height, width, 3});
+  const torch::Tensor image = torch::empty({height, width, 3}, torch::kUInt8);
+  read_image(index, y, x, image);
+  return image;
 }
 
 torch::Tensor FeatureCache::target(int64_t index, int64_t y, int64_t x, int64_t height,
                                    int64_t width) const {
-  TORCH_CHECK(y >= 0 && y + height <= grid_);
-  return window(index, side_ * side_ * 3, grid_ * channels_ * 2, y, x * channels_ * 2, height,
-                width * channels_ * 2)
-      .view(torch::kFloat16)
-      .view({height, width, channels_});
+  const torch::Tensor target = torch::empty({height, width, channels_}, torch::kFloat16);
+  read_target(index, y, x, target);
+  return target;
 }
 
 }  // namespace efficientad

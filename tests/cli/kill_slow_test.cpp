@@ -27,13 +27,15 @@ TEST(Kill, ATrainingThatIsKilledAgainAndAgainEndsWithTheSameWeights) {
     write_image(dir.path / "data/normal" / (std::to_string(i) + ".png"),
                 torch::randint(0, 256, {64, 64, 3}, torch::kUInt8));
   }
-  const auto arguments = [&](const std::string& output) {
+  // A checkpoint after every step makes a killed run lose as little as it can, but takes longer
+  // than the step.
+  const auto arguments = [&](const std::string& output, int checkpoint_minutes) {
     return "train --dataset folder --data " + (dir.path / "data").string() +
            " --teacher random --image-size 64 --steps 90 --optimizer muon --ema-decay 0.9"
-           " --autoencoder-init lsuv --device cpu --checkpoint-minutes 0 --output " +
-           (dir.path / output).string();
+           " --autoencoder-init lsuv --device cpu --checkpoint-minutes " +
+           std::to_string(checkpoint_minutes) + " --output " + (dir.path / output).string();
   };
-  ASSERT_EQ(run_program(EFFICIENTAD_PROGRAM, arguments("whole")).status, 0);
+  ASSERT_EQ(run_program(EFFICIENTAD_PROGRAM, arguments("whole", 60)).status, 0);
 
   constexpr int kKills = 20;
   const fs::path log = dir.path / "parts/train_log.csv";
@@ -42,7 +44,7 @@ TEST(Kill, ATrainingThatIsKilledAgainAndAgainEndsWithTheSameWeights) {
     const bool resume = kill_number > 0;
     const int64_t before = rows_of(log);
     const pid_t child =
-        start_program(EFFICIENTAD_PROGRAM, arguments("parts") + (resume ? " --resume" : ""));
+        start_program(EFFICIENTAD_PROGRAM, arguments("parts", 0) + (resume ? " --resume" : ""));
     ASSERT_GT(child, 0);
     // Some are killed before they did anything, most after a step or two.
     if (random() % 4 > 0) {
@@ -59,7 +61,7 @@ TEST(Kill, ATrainingThatIsKilledAgainAndAgainEndsWithTheSameWeights) {
     // The first may have been killed before its folder was there.
     if (!fs::exists(log)) --kill_number;
   }
-  const auto last = run_program(EFFICIENTAD_PROGRAM, arguments("parts") + " --resume");
+  const auto last = run_program(EFFICIENTAD_PROGRAM, arguments("parts", 60) + " --resume");
   ASSERT_EQ(last.status, 0) << last.err;
   EXPECT_EQ(read_text(dir.path / "parts/model.safetensors"),
             read_text(dir.path / "whole/model.safetensors"));

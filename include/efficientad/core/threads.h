@@ -13,4 +13,8 @@ void on_threads(int64_t threads, const std::function<void(int64_t)>& work);
 /// most `threads` threads is free.
 void run_tasks(int64_t tasks, int64_t threads, const std::function<void(int64_t, int64_t)>& run);
 
+/// From now on LibTorch's operations use one thread when the calling thread calls them. For a
+/// thread beside others that do the same: else each of them would start as many as there are cores.
+void use_one_thread_here();
+
 }  // namespace efficientad

@@ -30,6 +30,10 @@ class FeatureCache {
   /// Throws Error if the disk is full; what was there before stays.
   void append(const torch::Tensor& image_u8, const torch::Tensor& target);
 
+  /// Fills `to`, uint8 [height, width, 3], with image `index` from row y and column x on.
+  void read_image(int64_t index, int64_t y, int64_t x, const torch::Tensor& to) const;
+  /// The same of its target, `to` float16 [height, width, channels].
+  void read_target(int64_t index, int64_t y, int64_t x, const torch::Tensor& to) const;
   /// Pixels [y, y + height) x [x, x + width) of image `index`: uint8 [height, width, 3].
   torch::Tensor image(int64_t index, int64_t y, int64_t x, int64_t height, int64_t width) const;
   /// The same of its target: float16 [height, width, channels].
@@ -39,8 +43,8 @@ class FeatureCache {
   void remove();
 
  private:
-  torch::Tensor window(int64_t index, int64_t offset, int64_t row_bytes, int64_t y, int64_t begin,
-                       int64_t height, int64_t bytes) const;
+  void window(int64_t index, int64_t offset, int64_t row_bytes, int64_t y, int64_t begin,
+              const torch::Tensor& to) const;
 
   std::filesystem::path path_;
   int64_t side_;
