@@ -19,7 +19,6 @@
 #include "efficientad/core/precision.h"
 #include "efficientad/core/random.h"
 #include "efficientad/core/safetensors.h"
-#include "efficientad/core/threads.h"
 #include "efficientad/core/version.h"
 #include "efficientad/data/color_jitter.h"
 #include "efficientad/data/image.h"
@@ -380,11 +379,7 @@ DistillResult distill(const DistillOptions& options,
       target.prepare(picture, std::min(item_count, kImagesForStatistics));
       const int64_t together = device.is_cuda() ? kFeatureBatch : 1;
       Prefetcher<Picture> pictures(
-          cache.size(), own_count,
-          [&](int64_t i) {
-            use_one_thread_here();
-            return picture(own[static_cast<size_t>(i)]);
-          },
+          cache.size(), own_count, [&](int64_t i) { return picture(own[static_cast<size_t>(i)]); },
           readers, /*ahead=*/2 * together);
       while (cache.size() < own_count) {
         std::vector<Picture> batch;
@@ -536,11 +531,7 @@ DistillResult distill(const DistillOptions& options,
   int64_t loss_count = 0;
   constexpr int64_t kLogEvery = 20;
   {
-    const auto read_batch = [&](int64_t step) {
-      use_one_thread_here();
-      return make_batch(step);
-    };
-    Prefetcher<Batch> batches(first_step, options.steps, read_batch, readers);
+    Prefetcher<Batch> batches(first_step, options.steps, make_batch, readers);
     for (int64_t step = first_step; step < options.steps; ++step) {
       const auto batch = batches.next();
       const double factor =

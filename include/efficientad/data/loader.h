@@ -12,14 +12,16 @@
 #include <utility>
 #include <vector>
 
+#include "efficientad/core/threads.h"
+
 namespace efficientad {
 
 /// Makes items first, first + 1, … last - 1 in background threads and hands them out in order, at
 /// most `ahead` of them ready or in the making. `make` is called from several threads at once, each
 /// index once. An exception thrown by make(i) is thrown by the call of next() that would have given
 /// item i; the items after it can still be had. The destructor waits for the items in the making.
-/// At least one thread works, whatever `threads` says. `make` should leave LibTorch's parallel
-/// operations alone where it can: each thread that calls one gets a thread pool of its own.
+/// At least one thread works, whatever `threads` says. LibTorch's operations that `make` calls use
+/// one thread: each of these would else start as many as there are cores.
 template <class Item>
 class Prefetcher {
  public:
@@ -72,6 +74,7 @@ class Prefetcher {
   }
 
   void work() {
+    use_one_thread_here();
     std::unique_lock lock(mutex_);
     for (;;) {
       room_.wait(lock, [this] {
