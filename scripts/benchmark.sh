@@ -8,8 +8,8 @@
 #   SHARD=2/4 scripts/benchmark.sh ~/visa runs/visa        # every fourth category, from the second on
 #
 # What fails does not stop the rest; the exit status is then 1. DATASET=LAYOUT: if its folders do not
-# tell. CONFIG=FILE: training options (default configs/train_fast.json); for size medium a teacher must be
-# distilled first and named: -- --teacher FILE. EFFICIENTAD=FILE: the program.
+# tell. CONFIG=FILE: training options (default configs/train_fast.json). EFFICIENTAD=FILE: the
+# program.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 program=${EFFICIENTAD:-$here/build/release/bin/efficientad}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes efficientad-VERSION-linux-x86_64.tar.gz: the programs, the CUDA part (if the CUDA toolkit is
-# here), the teacher, the configurations and the tests that need a GPU, for machines with neither
+# here), the teachers, the configurations and the tests that need a GPU, for machines with neither
 # OpenCV nor a compiler. LibTorch is not in it: the package's own setup.sh (package_setup.sh here)
 # finds an installed torch. The oldest glibc and libstdc++ that will do are named at the end.
 #

@@ -39,7 +39,7 @@ struct SweepOptions : DatasetOptions, EngineOptions {
                                "several: every combination"});
     visitor("teacher", teacher,
             OptionInfo{.help = "teacher file, as train takes it; empty: that of train_config, else "
-                               "the shipped one"});
+                               "the shipped one of the model size"});
     visitor("output", output, OptionInfo{.help = "folder to write to", .required = true});
     visitor("keep_models", keep_models,
             OptionInfo{.help = "keep each run's model, checkpoints and anomaly maps"});

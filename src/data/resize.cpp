@@ -119,8 +119,6 @@ torch::Tensor to_float_chw(const torch::Tensor& image_u8) {
       image_u8.scalar_type() == torch::kUInt8 && image_u8.dim() == 3 && image_u8.size(2) == 3,
       "to_float_chw() takes uint8 [height, width, 3], got ", image_u8.scalar_type(), " ",
       image_u8.sizes());
-  // A loop of our own, not LibTorch's operations: those would start threads of their own in every
-  // loader thread.
   const torch::Tensor image = image_u8.contiguous();
   const int64_t pixels = image.size(0) * image.size(1);
   torch::Tensor result = torch::empty({3, image.size(0), image.size(1)}, torch::kFloat);

@@ -71,7 +71,6 @@ LoadedMap load_map(const EvaluatedImage& image, Regions regions,
   loaded.defective = masks[0];
   if (masks.size() > 1) loaded.defective = masks[0].clone();
   for (size_t m = 1; m < masks.size(); ++m) {
-    // Plain loops: this runs in a loader's thread.
     auto* to = loaded.defective.data_ptr<uint8_t>();
     const auto* from = masks[m].data_ptr<uint8_t>();
     for (int64_t i = 0; i < masks[m].numel(); ++i) to[i] |= from[i];

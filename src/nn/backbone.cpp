@@ -149,7 +149,8 @@ class TorchScriptBackbone : public Backbone {
   std::vector<torch::Tensor> features(const torch::Tensor& images) override {
     torch::jit::IValue result;
     try {
-      result = module_.forward({imagenet_normalize(images)});
+      // Whoever wrote the module may count on rows one after another.
+      result = module_.forward({imagenet_normalize(images).contiguous()});
     } catch (const std::exception& error) {
       throw Error(fmt::format("backbone {}: fails on an image of {}x{} px: {}", name_,
                               images.size(2), images.size(3), message_of(error)));

@@ -43,8 +43,6 @@ constexpr int64_t kChannels = 384;
 constexpr int64_t kGrid = kDistillSide / 4 - 8;
 constexpr int64_t kImagesForStatistics = 64;
 constexpr int64_t kImagesForTargetStatistics = 1000;
-/// Pictures whose features a GPU computes together.
-constexpr int64_t kFeatureBatch = 16;
 /// A further view of an image shows at least so much of each of its sides.
 constexpr double kSmallestView = 0.5;
 constexpr auto kCheckpointFormat = "efficientad-distill-checkpoint";
@@ -233,6 +231,14 @@ torch::Tensor jitter_exposure(const torch::Tensor& image_u8, double largest, Rng
       .permute({1, 2, 0});
 }
 
+/// How many pictures' features are computed together.
+int64_t pictures_together(const DistillOptions& options, const torch::Device& device) {
+  if (options.feature_batch > 0) return options.feature_batch;
+  // The paper's target takes gigabytes of memory for so many.
+  constexpr int64_t kOnAGpu = 16;
+  return device.is_cuda() && options.target != "patch" ? kOnAGpu : 1;
+}
+
 /// Each layer for unit variance on `batch`; the last one begins small, near the target's mean.
 void initialize(Pdn& pdn, const torch::Tensor& batch, uint64_t seed) {
   constexpr double kLastScale = 0.3;
@@ -322,7 +328,7 @@ DistillResult distill(const DistillOptions& options,
   const auto count = static_cast<int64_t>(files.size());
   require(count > options.held_out, "{} images are too few with {} of them held out", count,
           options.held_out);
-  // Training images, each view of each after another; then those held out, as they are.
+  // The training images, then a further view of each, and so on; then the images held out.
   const int64_t train_images = count - options.held_out;
   const int64_t train_count = train_images * options.views;
   const int64_t item_count = train_count + options.held_out;
@@ -330,8 +336,8 @@ DistillResult distill(const DistillOptions& options,
     return index < train_count ? index % train_images : train_images + index - train_count;
   };
   const int64_t whole_batch = options.batch_size * ranks.size();
-  require(ranks.alone() || train_images >= whole_batch,
-          "{} images to train on are too few for {} processes with batches of {}", train_images,
+  require(ranks.alone() || train_count >= whole_batch,
+          "{} pictures to train on are too few for {} processes with batches of {}", train_count,
           ranks.size(), options.batch_size);
   // Of this process, by their places in its cache.
   std::vector<int64_t> own;
@@ -377,7 +383,7 @@ DistillResult distill(const DistillOptions& options,
     provenance = target.provenance();
     if (cache.size() < own_count) {
       target.prepare(picture, std::min(item_count, kImagesForStatistics));
-      const int64_t together = device.is_cuda() ? kFeatureBatch : 1;
+      const int64_t together = pictures_together(options, device);
       Prefetcher<Picture> pictures(
           cache.size(), own_count, [&](int64_t i) { return picture(own[static_cast<size_t>(i)]); },
           readers, /*ahead=*/2 * together);
@@ -418,9 +424,9 @@ DistillResult distill(const DistillOptions& options,
     torch::Tensor images;
     torch::Tensor targets;
   };
-  // Item k of a whole batch is one of the images whose number is k more than a multiple of the
-  // whole batch's size (any, if there are fewer images): so the batch is the same however many
-  // processes share it.
+  // Item k of a whole batch is one of the pictures whose number is k more than a multiple of the
+  // whole batch's size (any, if there are fewer): so the batch is the same however many processes
+  // share it.
   const auto make_batch = [&](int64_t step) {
     const torch::Tensor images = torch::empty({options.batch_size, crop, crop, 3}, torch::kUInt8);
     const torch::Tensor targets =
@@ -469,8 +475,8 @@ DistillResult distill(const DistillOptions& options,
   nlohmann::ordered_json resolved = options_to_json(options);
   resolved["precision"] = precision;
   if (!ranks.alone()) resolved["processes"] = ranks.size();
-  for (const char* volatile_option : {"output", "cache", "keep_cache", "resume", "overwrite",
-                                      "device", "threads", "checkpoint_minutes"}) {
+  for (const char* volatile_option : {"output", "cache", "keep_cache", "feature_batch", "resume",
+                                      "overwrite", "device", "threads", "checkpoint_minutes"}) {
     resolved.erase(volatile_option);
   }
 

@@ -61,6 +61,8 @@ TEST(Kill, ATrainingThatIsKilledAgainAndAgainEndsWithTheSameWeights) {
     // The first may have been killed before its folder was there.
     if (!fs::exists(log)) --kill_number;
   }
+  // Steps were kept.
+  EXPECT_GT(rows_of(log), kKills / 2);
   const auto last = run_program(EFFICIENTAD_PROGRAM, arguments("parts", 60) + " --resume");
   ASSERT_EQ(last.status, 0) << last.err;
   EXPECT_EQ(read_text(dir.path / "parts/model.safetensors"),

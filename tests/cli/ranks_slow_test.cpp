@@ -98,7 +98,8 @@ class RanksOfADistillation : public Ranks {
 
   std::string arguments(const std::string& output, int batch, int steps) const {
     return "distill --backbone " + (dir_.path / "backbone.pt").string() + " --images " +
-           (dir_.path / "images").string() + " --held-out 2 --crop-size 64 --precision fp32" +
+           (dir_.path / "images").string() +
+           " --held-out 2 --views 2 --crop-size 64 --precision fp32" +
            " --device cpu --threads 1 --batch-size " + std::to_string(batch) + " --steps " +
            std::to_string(steps) + " --output " + (dir_.path / output).string();
   }

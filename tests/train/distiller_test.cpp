@@ -56,6 +56,18 @@ class Distiller : public testing::Test {
     return torch::cat(flat).detach();
   }
   static void ignore(const DistillProgress&) {}
+
+  /// What a distillation of one step keeps in the folder `name`.
+  FeatureCache cache_of(const std::string& name) {
+    options_.steps = 1;
+    options_.keep_cache = true;
+    options_.cache = (dir_.path / name).string();
+    options_.output = (dir_.path / name / "teacher.safetensors").string();
+    distill(options_, ignore);
+    return FeatureCache(dir_.path / name, read_file(dir_.path / name / "features.key"),
+                        kDistillSide, kGrid, 384);
+  }
+
   static constexpr int64_t kGrid = 56;
 
   TempDir dir_;
@@ -160,14 +172,9 @@ TEST_F(Distiller, PatchTargetOfThePaper) {
 
 TEST_F(Distiller, AverageTargetIsTheSmoothedChannels) {
   options_.target = "average";
-  options_.steps = 1;
   options_.flip = false;
   options_.grey_probability = 0;
-  options_.keep_cache = true;
-  options_.cache = (dir_.path / "cache").string();
-  distill(options_, ignore);
-  const FeatureCache cache(dir_.path / "cache", read_file(dir_.path / "cache" / "features.key"),
-                           kDistillSide, kGrid, 384);
+  const FeatureCache cache = cache_of("cache");
   ASSERT_EQ(cache.size(), 6);
   const torch::Tensor target = cache.target(0, 0, 0, kGrid, kGrid).to(torch::kFloat64);
   const torch::Tensor seen = cache.image(0, 0, 0, kDistillSide, kDistillSide);
@@ -194,19 +201,9 @@ TEST_F(Distiller, AverageTargetIsTheSmoothedChannels) {
 }
 
 TEST_F(Distiller, FurtherViewsArePartsOfTheTrainingImages) {
-  options_.target = "average";
-  options_.steps = 1;
-  options_.keep_cache = true;
-  const auto cache_of = [&](const char* name, int64_t views) {
-    options_.cache = (dir_.path / name).string();
-    options_.output = (dir_.path / name / "teacher.safetensors").string();
-    options_.views = views;
-    distill(options_, ignore);
-    return FeatureCache(dir_.path / name, read_file(dir_.path / name / "features.key"),
-                        kDistillSide, kGrid, 384);
-  };
-  const FeatureCache whole = cache_of("whole", 1);
-  const FeatureCache views = cache_of("views", 3);
+  const FeatureCache whole = cache_of("whole");
+  options_.views = 3;
+  const FeatureCache views = cache_of("views");
   ASSERT_EQ(whole.size(), 6);
   ASSERT_EQ(views.size(), 3 * 4 + 2);
   const auto seen = [](const FeatureCache& cache, int64_t i) {
@@ -228,6 +225,26 @@ TEST_F(Distiller, FurtherViewsArePartsOfTheTrainingImages) {
         torch::stack({smooth[0][0].slice(0, 4, 60).slice(1, 4, 60).flatten().to(torch::kFloat64),
                       target.select(2, 0).flatten()});
     EXPECT_GT(torch::corrcoef(both)[0][1].item<double>(), 0.999);
+  }
+}
+
+TEST_F(Distiller, FeaturesOfSeveralPicturesTogetherAreThoseOfEach) {
+  for (const char* target : {"average", "projection", "patch"}) {
+    SCOPED_TRACE(target);
+    options_.target = target;
+    options_.feature_batch = 1;
+    const FeatureCache each = cache_of(std::string(target) + "_each");
+    options_.feature_batch = 4;
+    const FeatureCache together = cache_of(std::string(target) + "_together");
+    ASSERT_EQ(each.size(), 6);
+    ASSERT_EQ(together.size(), 6);
+    for (int64_t i = 0; i < 6; ++i) {
+      expect_same_bits(together.image(i, 0, 0, kDistillSide, kDistillSide),
+                       each.image(i, 0, 0, kDistillSide, kDistillSide));
+      // Both rounded to float16.
+      expect_near(together.target(i, 0, 0, kGrid, kGrid).to(torch::kFloat32),
+                  each.target(i, 0, 0, kGrid, kGrid).to(torch::kFloat32), 2e-3, 2e-3);
+    }
   }
 }
 

@@ -42,6 +42,7 @@ struct DistillOptions {
   double checkpoint_minutes = 5;
   std::string cache;
   bool keep_cache = false;
+  int64_t feature_batch = 0;
   bool resume = false;
   bool overwrite = false;
 
@@ -82,7 +83,7 @@ struct DistillOptions {
     visitor("views", views,
             OptionInfo{.help = "views of each training image whose features are computed: the "
                                "first is all of it, each further one a random part, at least half "
-                               "of each side",
+                               "of each side; each takes 2.6 MB of disk",
                        .source = "ours",
                        .minimum = 1,
                        .maximum = 1000});
@@ -141,6 +142,11 @@ struct DistillOptions {
     visitor("cache", cache,
             OptionInfo{.help = "folder of the computed features; empty: OUTPUT.cache"});
     visitor("keep_cache", keep_cache, OptionInfo{.help = "keep that folder when done"});
+    visitor("feature_batch", feature_batch,
+            OptionInfo{.help = "pictures whose features are computed together; 0: 16 on a GPU, "
+                               "but 1 for target patch and on a CPU",
+                       .minimum = 0,
+                       .maximum = 1024});
     visitor("resume", resume, OptionInfo{.help = "go on from the checkpoint of an earlier run"});
     visitor("overwrite", overwrite,
             OptionInfo{.help = "begin anew although output or its checkpoint exists"});
