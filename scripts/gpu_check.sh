@@ -202,7 +202,7 @@ sanitizer() {
     --device "$device" --engine "$engine" --precision fp16 --batch 2 --warmup 1 --runs 1 --json &
   for test in "$package"/tests/*engine*_gpu_tests; do
     [ ! -x "$test" ] || step "sanitizer-$(basename "$test")" 120 "$tool" "${options[@]}" "$test" \
-      --gtest_color=no --gtest_filter='CudaOperations.*:ConvReluPool*:*Equalizes*' &
+      --gtest_color=no --gtest_filter='CudaOperations.*:ConvReluPool*:*Equalizes*:-*InAnyOrder*' &
   done
   wait
 }

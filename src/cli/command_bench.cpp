@@ -364,6 +364,14 @@ int bench(const Arguments& arguments) {
       {"steady_memory_mib", steady_mib},
       {"peak_memory_mib", peak_mib},
       {"score", detection.score}};
+  std::vector<CudaEngine::OrderTime> orders;
+  if (engine == "cuda" && options.shift_average == 1) {
+    orders = detector.cuda_engine()->order_times(options.batch);
+  }
+  for (const auto& [order, milliseconds, used] : orders) {
+    result["orders_ms"][order] = milliseconds;
+    if (used) result["order"] = order;
+  }
   if (gpu) result["gpu_peak_memory_mib"] = gpu->peak_memory_mib;
   if (watts) result["watts"] = *watts;
   if (options.throughput) {
@@ -395,6 +403,10 @@ int bench(const Arguments& arguments) {
   if (gpu) {
     fmt::print("  GPU                 {:9.0f} MiB at most{}\n", gpu->peak_memory_mib,
                watts ? fmt::format(", {:.0f} W while it ran", *watts) : "");
+  }
+  for (const auto& [order, milliseconds, used] : orders) {
+    fmt::print("  {}{:9.3f} ms {}\n", used ? "order of networks   " : "other order         ",
+               milliseconds, order);
   }
   for (const auto& row : throughput) {
     fmt::print("  batch {:4}          {:9.1f} images/s from memory, {} callers{}\n",

@@ -34,7 +34,7 @@ void print_table(const std::string& command) {
     std::string help = info.help;
     if (!info.choices.empty()) help += "; one of " + join(info.choices);
     fmt::print("| `{}` | {} | {} | {} |\n", name,
-               info.required ? "required" : "`" + dump_json(defaults.at(name)) + "`", help,
+               info.required ? "required" : fmt::format("`{}`", dump_json(defaults.at(name))), help,
                info.source.empty() ? "–" : info.source);
   }
   fmt::print("\n");

@@ -303,7 +303,7 @@ int probe_shift(const Arguments& arguments) {
   std::string tables;
   for (const auto& scan : scans) {
     result[scan.name] = summary_of(scan, threshold, normal_std);
-    tables += "\n" + table_of(scan, result[scan.name]);
+    tables += fmt::format("\n{}", table_of(scan, result[scan.name]));
   }
   if (!options.output.empty()) {
     write_file(output / "shifts.csv", places_csv(used, scans));

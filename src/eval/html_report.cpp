@@ -549,8 +549,8 @@ std::string decision_words(const Json& report) {
   if (!rule.empty()) html += fmt::format("<p>The threshold: {}.</p>\n", escape_html(rule));
   if (best) {
     html += fmt::format(
-        "<p>For comparison: with the labels of these images known, {:.4g} would give the largest "
-        "F1, {}.</p>\n",
+        "<p>For comparison: with the labels of these images known, the largest F1, {1}, is that of "
+        "calling anomalous all that score {0:.4g} or more.</p>\n",
         *best, figure(report.at("image_f1_max")));
   }
   return html;
@@ -759,9 +759,17 @@ std::string html_index(const Json& reports, const std::map<std::string, fs::path
                                  {"AU-sPRO 0.05", "/au_spro/mean/0.05"},
                                  {"missed", "/decisions/missed"},
                                  {"false alarms", "/decisions/false_positives"}};
+  // Only what at least one report has: some figures are of one kind of data set.
+  std::vector<Column> columns;
+  for (const auto& column : kColumns) {
+    const auto has = [&](const Json& report) {
+      return !value_at(report, column.pointer).is_null();
+    };
+    if (std::any_of(reports.begin(), reports.end(), has)) columns.push_back(column);
+  }
   std::string table = "<table class=\"sortable\"><thead><tr>";
   table += "<th scope=\"col\"><button type=\"button\">category</button></th>";
-  for (const auto& column : kColumns) {
+  for (const auto& column : columns) {
     table +=
         fmt::format("<th scope=\"col\"><button type=\"button\">{}</button></th>", column.title);
   }
@@ -773,7 +781,7 @@ std::string html_index(const Json& reports, const std::map<std::string, fs::path
     }
     table +=
         fmt::format("<tr><th scope=\"row\" data-value=\"{}\">{}</th>", escape_html(category), name);
-    for (const auto& column : kColumns) {
+    for (const auto& column : columns) {
       const Json value = value_at(report, column.pointer);
       table +=
           fmt::format("<td data-value=\"{}\">{}</td>", value.is_number() ? dump_json(value) : "-1",

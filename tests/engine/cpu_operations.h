@@ -126,7 +126,9 @@ class PlainOperations : public cuda::Operations {
   }
 
   void parallel(const std::vector<std::function<void()>>& branches) const override {
-    for (const auto& branch : branches) branch();
+    std::vector<std::function<void()>> order = branches;
+    if (last_branch_first) std::reverse(order.begin(), order.end());
+    for (const auto& branch : order) branch();
   }
 
   /// The inverse of pack_first_layer(), as the lanes of a warp read it (kernels.cu): float32
@@ -159,6 +161,7 @@ class PlainOperations : public cuda::Operations {
 
   /// What has_first_layer() says.
   bool first_layer_is_one = true;
+  bool last_branch_first = false;
 
  private:
   static void weighted_pixel(const torch::Tensor& image_u8, int64_t y, int64_t x, int64_t stride,

@@ -33,6 +33,14 @@ const std::vector<std::pair<torch::ScalarType, double>> kTypes = {
     {torch::kFloat16, 1e-3},
     {torch::kBFloat16, 8e-3}};
 
+/// The largest difference as a share of the largest value. (A random network's maps vary too little
+/// for their range to be a measure of rounding.)
+double largest_difference(const torch::Tensor& actual, const torch::Tensor& expected) {
+  EXPECT_EQ(actual.sizes(), expected.sizes());
+  EXPECT_TRUE(torch::isfinite(actual).all().item<bool>());
+  return ((actual - expected).abs().max() / expected.abs().max()).item<double>();
+}
+
 class CudaOperations : public testing::Test {
  protected:
   void SetUp() override {
@@ -172,20 +180,64 @@ TEST_F(CudaOperations, Maps) {
 TEST_F(CudaOperations, BranchesMeetAgain) {
   const torch::Tensor x = torch::ones({256, 256}, torch::kCUDA);
   torch::Tensor sum = torch::zeros({256, 256}, torch::kCUDA);
-  for (int i = 0; i < 6; ++i) {
-    x.fill_(i);
+  const auto work = [&] {
+    torch::Tensor a;
+    torch::Tensor b;
+    torch::Tensor c;
+    session->parallel({[&] {
+                         session->parallel({[&] { a = x.mm(x); }, [&] { b = x + 1; }});
+                       },
+                       [&] { c = x * 2; }});
+    sum.copy_(a + b + c);
+  };
+  const auto expect_sums = [&] {
+    for (int i = 0; i < 6; ++i) {
+      x.fill_(i);
+      torch::zeros({1}, torch::kCUDA).cpu();
+      session->run(work);
+      EXPECT_EQ(sum[3][4].item<float>(), static_cast<float>(256 * i * i + i + 1 + 2 * i));
+    }
+  };
+  expect_sums();
+  // One if the GPU is too busy for more.
+  EXPECT_GE(session->trials().size(), 1u);
+  for (const cuda::Schedule& schedule : cuda::schedules()) {
+    SCOPED_TRACE(cuda::to_string(schedule));
+    session->forget();
+    session->set_schedule(schedule);
+    expect_sums();
+    EXPECT_TRUE(session->trials().empty());
+  }
+}
+
+TEST_F(CudaOperations, NetworksGiveTheSameInAnyOrder) {
+  const torch::Device device(torch::kCUDA, 0);
+  const auto folded =
+      cuda::FoldedNetworks(random_networks("small", false)).to(device, torch::kFloat16);
+  cuda::Workspace workspace(folded, 1, {256, 256}, device, torch::kFloat16);
+  // In turn, so that what is read too soon is that of another image.
+  std::vector<torch::Tensor> images;
+  std::vector<torch::Tensor> expected;
+  const auto maps_of = [&](size_t image) {
+    workspace.image.narrow(1, 0, 3).copy_(images[image]);
     torch::zeros({1}, torch::kCUDA).cpu();
-    session->run([&] {
-      torch::Tensor a;
-      torch::Tensor b;
-      torch::Tensor c;
-      session->parallel({[&] {
-                           session->parallel({[&] { a = x.mm(x); }, [&] { b = x + 1; }});
-                         },
-                         [&] { c = x * 2; }});
-      sum.copy_(a + b + c);
-    });
-    EXPECT_EQ(sum[3][4].item<float>(), static_cast<float>(256 * i * i + i + 1 + 2 * i));
+    session->run([&] { cuda::run_networks(folded, *session, {}, workspace); });
+    return workspace.raw.cpu();
+  };
+  for (size_t i = 0; i < 2; ++i) {
+    images.push_back(torch::randn({1, 3, 256, 256}, torch::kCUDA).to(torch::kFloat16));
+    session->forget();
+    expected.push_back(maps_of(i));
+  }
+  ASSERT_GT(largest_difference(expected[0], expected[1]), 0.05);
+  for (const cuda::Schedule& schedule : cuda::schedules()) {
+    SCOPED_TRACE(cuda::to_string(schedule));
+    session->forget();
+    session->set_schedule(schedule);
+    for (size_t i = 0; i < 20; ++i) {
+      // The same operations by the same algorithms.
+      EXPECT_LT(largest_difference(maps_of(i % 2), expected[i % 2]), 1e-3) << i;
+    }
   }
 }
 
@@ -238,14 +290,6 @@ Expected reference_of(const DetectorNetworks& networks, int64_t count, int64_t h
   return expected;
 }
 
-/// The largest difference as a share of the largest value. (A random network's maps vary too little
-/// for their range to be a measure of rounding.)
-double largest_difference(const torch::Tensor& actual, const torch::Tensor& expected) {
-  EXPECT_EQ(actual.sizes(), expected.sizes());
-  EXPECT_TRUE(torch::isfinite(actual).all().item<bool>());
-  return ((actual - expected).abs().max() / expected.abs().max()).item<double>();
-}
-
 TEST(CudaEngineOnAGpu, IsTheReference) {
   SKIP_WITHOUT_GPU();
   const torch::Device device = select_device("auto");
@@ -296,6 +340,17 @@ TEST(CudaEngineOnAGpu, IsTheReference) {
       }
     }
   }
+}
+
+TEST(CudaEngineOnAGpu, RefusesImagesOfAnotherSize) {
+  SKIP_WITHOUT_GPU();
+  const CudaEngine engine(random_networks("small", false), {128, 96},
+                          {.q_a_st = 0, .scale_st = 1, .q_a_ae = 0, .scale_ae = 1},
+                          select_device("auto"), "fp16");
+  EXPECT_NO_THROW(engine.combined_maps(torch::zeros({1, 128, 96, 3}, torch::kUInt8)));
+  EXPECT_THROW(engine.combined_maps(torch::zeros({1, 96, 128, 3}, torch::kUInt8)), c10::Error);
+  EXPECT_THROW(engine.combined_maps(torch::zeros({1, 1, 96, 3}, torch::kUInt8)), c10::Error);
+  EXPECT_THROW(engine.maps(torch::zeros({1, 3, 256, 96})), c10::Error);
 }
 
 TEST(CudaEngineOnAGpu, EqualizesExposureOfBytes) {
@@ -407,7 +462,9 @@ TEST(CudaEngineOnAGpu, ABrokenImageDoesNotSpoilTheNext) {
     // What a layer left in memory stays there until the next run.
     const RawMaps broken = engine.maps(torch::full({1, 3, 128, 128}, NAN));
     // With ReLUs of our own; cuDNN's may make NaN 0.
-    if (precision == "fp32") EXPECT_TRUE(broken.st.isnan().any().item<bool>());
+    if (precision == "fp32") {
+      EXPECT_TRUE(broken.st.isnan().any().item<bool>());
+    }
     const RawMaps actual = engine.maps(image);
     EXPECT_LT(largest_difference(actual.st, expected.st), 5e-3);
     EXPECT_LT(largest_difference(actual.ae, expected.ae), 5e-3);

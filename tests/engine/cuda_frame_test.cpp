@@ -8,7 +8,9 @@
 
 #include "efficientad/data/resize.h"
 #include "efficientad/detect/anomaly_map.h"
+#include "efficientad/nn/exposure.h"
 #include "engine/cpu_operations.h"
+#include "engine/cuda/frame_math.h"
 #include "support/near.h"
 
 namespace efficientad {
@@ -33,6 +35,19 @@ TEST(CudaFrame, IsResizedToTheSameBytes) {
     const torch::Tensor images = torch::zeros({1, input_hw[0], input_hw[1], 3}, torch::kUInt8);
     cuda::resize_frame(operations, buffers, images);
     expect_same_bits(images[0], resize_pil_bilinear(buffers.frame, input_hw));
+  }
+}
+
+TEST(CudaFrame, ExposureFactorOfASumIsThatOfTheMean) {
+  // 4096 x 4096 white pixels do not fit into 32 bits.
+  for (const int64_t bytes : {int64_t{3}, int64_t{3} * 256 * 256, int64_t{3} * 4096 * 4096}) {
+    for (const double mean : {0.0, 0.01, 0.1125, 0.2, 0.45, 0.9, 1.0}) {
+      const auto sum = static_cast<uint64_t>(mean * 255.0 * static_cast<double>(bytes));
+      const double exact = static_cast<double>(sum) / (255.0 * static_cast<double>(bytes));
+      const double expected = exposure_factor(torch::tensor(exact, torch::kFloat64)).item<double>();
+      EXPECT_NEAR(cuda::exposure_factor_of(sum, bytes), expected, 1e-6 * expected)
+          << bytes << " " << mean;
+    }
   }
 }
 

@@ -230,6 +230,8 @@ TEST(HtmlIndex, LinksThePagesThatAreThere) {
   EXPECT_TRUE(has(page, "0.7500"));
   EXPECT_TRUE(has(page, "data-value=\"3\">3</td>"));
   EXPECT_FALSE(has(page, "report.html\">c<"));
+  EXPECT_TRUE(has(page, ">missed</button>"));
+  EXPECT_FALSE(has(page, "AU-sPRO"));
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ inline constexpr const char* kMakeRecorder = "efficientad_make_recorder_1";
 using MakeRecorder = Recorder*(int device);
 
 /// Of a CUDA device.
-inline constexpr const char* kMakeSession = "efficientad_make_session_3";
+inline constexpr const char* kMakeSession = "efficientad_make_session_4";
 using MakeSession = cuda::Session*(int device);
 
 /// 2x2 means of relu(x + bias) to `to`: channels-last [N, C, H, W], float32, float16 or bfloat16;

@@ -28,6 +28,8 @@ std::string cuda_engine_problem(torch::Device device);
 /// Inference on an NVIDIA GPU: channels-last in `precision`, sums in float32, all of it one CUDA
 /// graph for each batch size, with the copies to and from the GPU; cuDNN's convolutions, compared
 /// with each other at the first use of a batch size, and kernels of our own for what lies between.
+/// Teacher, student and autoencoder run side by side or in turn: for small batches, whichever order
+/// is fastest when the graph is recorded.
 ///
 /// If the GPU's memory does not hold a batch, half as many images are done at a time, and a warning
 /// says so.
@@ -66,6 +68,20 @@ class CudaEngine : public Engine {
   /// over `runs` of uint8 [N, H, W, 3]; for benchmarks. Empty gaps between operations count too, if
   /// the host is slower than the GPU.
   std::vector<LayerTime> time_layers(const torch::Tensor& images_u8, int64_t runs) const;
+
+  /// An order of the networks on the GPU, and the milliseconds of a batch in it.
+  struct OrderTime {
+    /// Of the two PDNs, which have an "inner" order of their own (teacher, student), and the
+    /// autoencoder: for example "last ahead, inner in turn" (the autoencoder before all others, if
+    /// there is room; the teacher, then the student).
+    std::string order;
+    double milliseconds = 0;
+    bool used = false;
+  };
+  /// What was tried when a graph for uint8 [count, H, W, 3] was recorded; one alone if batches take
+  /// too long to gain by another. Empty if there was no such graph: combined_maps() of so many
+  /// images not called yet, or done by a larger batch's, or in parts.
+  std::vector<OrderTime> order_times(int64_t count) const;
 
  private:
   class Impl;

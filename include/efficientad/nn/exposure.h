@@ -9,12 +9,7 @@ namespace efficientad {
 /// stays so. (Not in the paper.) float32 [..., 3, H, W] in 0..1 to the same.
 torch::Tensor equalize_exposure(const torch::Tensor& images);
 
-/// What equalize_exposure() multiplies by, of images with these means (0..1). Here, so that the
-/// CUDA part, a library of its own, has it too.
-inline torch::Tensor exposure_factor(const torch::Tensor& mean) {
-  constexpr double kMean = 0.45;
-  constexpr double kLargestFactor = 4;
-  return kMean / mean.clamp_min(kMean / kLargestFactor);
-}
+/// What equalize_exposure() multiplies by, of images with these means (0..1).
+torch::Tensor exposure_factor(const torch::Tensor& mean);
 
 }  // namespace efficientad

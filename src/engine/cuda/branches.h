@@ -3,10 +3,13 @@
 #include <ATen/cuda/CUDAEvent.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+#include <c10/util/ScopeExit.h>
 
 #include <exception>
 #include <functional>
 #include <vector>
+
+#include "engine/cuda/schedule.h"
 
 namespace efficientad::cuda {
 
@@ -20,35 +23,54 @@ class Branches {
     }
   }
 
-  /// The first on the current stream, the others beside it; what comes after waits for all. May be
-  /// called by a branch.
-  void run(const std::vector<std::function<void()>>& branches) {
+  /// All of them, in the schedule's order of their depth: a branch may call it too. What comes
+  /// after on the current stream waits for all.
+  void run(const std::vector<std::function<void()>>& branches, const Schedule& schedule = {}) {
+    const BranchOrder order = depth_ == 0 ? schedule.outer : schedule.inner;
+    const bool in_turn = order == BranchOrder::kInTurn;
+    const size_t ahead = order == BranchOrder::kLastAhead ? branches.size() - 1 : 0;
     const size_t first = taken_;
-    taken_ += branches.size() - 1;
-    TORCH_CHECK(taken_ <= streams_.size(), "no streams left");
+    const size_t taken = in_turn ? first : first + branches.size() - 1;
+    TORCH_CHECK(taken <= streams_.size(), "no streams left");
+    const auto as_before = c10::make_scope_exit([this, first] {
+      taken_ = first;
+      --depth_;
+    });
+    taken_ = taken;
+    ++depth_;
     const c10::cuda::CUDAStream current = c10::cuda::getCurrentCUDAStream(device_);
     at::cuda::CUDAEvent fork;
-    fork.record(current);
-    // All streams meet again, whatever happens: a recording cannot be ended otherwise.
+    if (!in_turn) fork.record(current);
+    // The first problem is the one to tell. All streams that were forked meet again all the same: a
+    // recording cannot be ended otherwise.
     std::exception_ptr problem;
-    const auto attempt = [&](const std::function<void()>& branch) {
+    const auto attempt = [&](const std::function<void()>& step) {
       try {
-        branch();
+        step();
       } catch (...) {
-        problem = std::current_exception();
+        if (!problem) problem = std::current_exception();
       }
     };
-    attempt(branches.front());
-    for (size_t i = 1; i < branches.size() && !problem; ++i) {
-      const c10::cuda::CUDAStream side = streams_[first + i - 1];
-      fork.block(side);
+    attempt(branches[ahead]);
+    size_t next = first;
+    for (size_t i = 0; i < branches.size() && !problem; ++i) {
+      if (i == ahead) continue;
+      if (in_turn) {
+        attempt(branches[i]);
+        continue;
+      }
+      const c10::cuda::CUDAStream side = streams_[next++];
       const c10::cuda::CUDAStreamGuard guard(side);
-      attempt(branches[i]);
-      at::cuda::CUDAEvent join;
-      join.record(side);
-      join.block(current);
+      attempt([&] {
+        fork.block(side);
+        branches[i]();
+      });
+      attempt([&] {
+        at::cuda::CUDAEvent join;
+        join.record(side);
+        join.block(current);
+      });
     }
-    taken_ = first;
     if (problem) std::rethrow_exception(problem);
   }
 
@@ -56,6 +78,7 @@ class Branches {
   c10::DeviceIndex device_;
   std::vector<c10::cuda::CUDAStream> streams_;
   size_t taken_ = 0;
+  int depth_ = 0;
 };
 
 }  // namespace efficientad::cuda

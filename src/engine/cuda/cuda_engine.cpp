@@ -4,6 +4,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <future>
 #include <limits>
@@ -74,16 +75,15 @@ class CudaEngine::Impl {
     require(session != nullptr, "engine cuda cannot be used on {}: {}", device.str(), problem);
   }
 
-  struct Maps {
-    torch::Tensor st;
-    torch::Tensor ae;
-    torch::Tensor combined;
-  };
-
-  /// Of uint8 [N, H, W, 3] or float32 [N, 3, H, W].
-  Maps run(const torch::Tensor& images) {
+  /// Of uint8 [N, H, W, 3] Workspace::combined, float32 [1, N, 1, H/4, W/4]; of float32 [N, 3, H,
+  /// W] Workspace::raw, float32 [2, N, 1, h, w].
+  torch::Tensor run(const torch::Tensor& images) {
+    const int64_t rows = images.scalar_type() == torch::kUInt8 ? 1 : 2;
+    TORCH_CHECK(images.dim() == 4 && images.size(rows) == image_hw_[0] &&
+                    images.size(rows + 1) == image_hw_[1],
+                "images ", images.sizes(), " for an engine of ", image_hw_[0], "x", image_hw_[1]);
     const torch::NoGradGuard no_grad;
-    std::vector<Maps> parts;
+    std::vector<torch::Tensor> parts;
     int64_t done = 0;
     // What is kept for other batch sizes may be all that is in the way, once.
     bool cleared = false;
@@ -107,14 +107,7 @@ class CudaEngine::Impl {
         cleared = true;
       }
     }
-    if (parts.size() == 1) return parts.front();
-    Maps all;
-    for (const auto member : {&Maps::st, &Maps::ae, &Maps::combined}) {
-      std::vector<torch::Tensor> tensors;
-      for (const auto& part : parts) tensors.push_back(part.*member);
-      all.*member = torch::cat(tensors);
-    }
-    return all;
+    return parts.size() == 1 ? parts.front() : torch::cat(parts, /*dim=*/1);
   }
 
   /// Of uint8 [H, W, 3].
@@ -172,6 +165,21 @@ class CudaEngine::Impl {
     return layers;
   }
 
+  std::vector<OrderTime> order_times(int64_t count) {
+    std::vector<OrderTime> times;
+    on_builder([&] {
+      const auto found = trials_.find({Input::kBytes, count});
+      if (found == trials_.end()) return;
+      const cuda::Schedule used = cuda::fastest(found->second);
+      for (const auto& [schedule, milliseconds] : found->second) {
+        times.push_back({.order = cuda::to_string(schedule),
+                         .milliseconds = milliseconds,
+                         .used = schedule == used});
+      }
+    });
+    return times;
+  }
+
  private:
   /// What images come as: float32 [N, 3, H, W] and uint8 [N, H, W, 3] of the networks' size, or one
   /// uint8 [H, W, 3] of any.
@@ -179,7 +187,7 @@ class CudaEngine::Impl {
 
   /// All that one batch size needs: one thread uses it at a time.
   struct Slot {
-    Slot(const Impl& engine, Input input, int64_t count) : engine(engine) {
+    Slot(const Impl& of, Input input, int64_t count) : engine(of) {
       std::string problem;
       session = make_session(engine.device_, problem);
       require(session != nullptr, "engine cuda: {}", problem);
@@ -197,12 +205,12 @@ class CudaEngine::Impl {
         return;
       }
       host_images = torch::zeros(sizes, options.pinned_memory(true));
-      host_results =
-          torch::zeros(workspace->results.sizes(), torch::TensorOptions().pinned_memory(true));
+      results = of_bytes ? workspace->combined.unsqueeze(0) : workspace->raw;
+      host_results = torch::zeros(results.sizes(), torch::TensorOptions().pinned_memory(true));
       work = [this, of_bytes] {
         session->copy(images, host_images);
         compute(of_bytes);
-        session->copy(host_results, workspace->results);
+        session->copy(host_results, results);
       };
     }
 
@@ -254,6 +262,8 @@ class CudaEngine::Impl {
     torch::Tensor host_images;
     torch::Tensor images;
     std::unique_ptr<cuda::Workspace> workspace;
+    /// As run() gives them.
+    torch::Tensor results;
     torch::Tensor host_results;
     /// Of the last frame's size.
     torch::Tensor host_frame;
@@ -278,22 +288,19 @@ class CudaEngine::Impl {
     return largest_batch_;
   }
 
-  Maps run_batch(const torch::Tensor& images) {
+  torch::Tensor run_batch(const torch::Tensor& images) {
     const int64_t count = images.size(0);
     Kind kind = {images.scalar_type() == torch::kUInt8 ? Input::kBytes : Input::kFloats, count};
     std::unique_ptr<Slot> slot = take(kind);
-    slot->host_images.narrow(0, 0, count).copy_(images);
+    // A few images are copied sooner than threads are woken for it.
+    constexpr size_t kFew = 1 << 20;
+    if (images.is_cpu() && images.is_contiguous() && images.nbytes() <= kFew) {
+      std::memcpy(slot->host_images.data_ptr(), images.data_ptr(), images.nbytes());
+    } else {
+      slot->host_images.narrow(0, 0, count).copy_(images);
+    }
     slot->session->run(slot->work);
-    const cuda::Workspace& workspace = *slot->workspace;
-    const auto of = [&](const torch::Tensor& map) {
-      const int64_t offset = map.storage_offset();
-      return slot->host_results.narrow(0, offset, map.numel())
-          .view(map.sizes())
-          .narrow(0, 0, count)
-          .clone();
-    };
-    Maps maps = {
-        .st = of(workspace.st), .ae = of(workspace.ae), .combined = of(workspace.combined)};
+    torch::Tensor maps = slot->host_results.narrow(1, 0, count).clone();
     give_back(kind, std::move(slot));
     return maps;
   }
@@ -345,7 +352,13 @@ class CudaEngine::Impl {
     std::unique_ptr<Slot> slot;
     on_builder([&] {
       slot = std::make_unique<Slot>(*this, kind.first, kind.second);
+      const auto known = trials_.find(kind);
+      if (known != trials_.end()) slot->session->set_schedule(cuda::fastest(known->second));
       for (int i = 0; i < cuda::kRunsToRecord; ++i) slot->session->run(slot->work);
+      // None where work cannot be recorded.
+      if (known == trials_.end() && !slot->session->trials().empty()) {
+        trials_[kind] = slot->session->trials();
+      }
     });
     return slot;
   }
@@ -364,6 +377,8 @@ class CudaEngine::Impl {
   /// All slots are made by one thread: what cuDNN was found to do best is kept by thread, and two
   /// that measure at once would disturb each other.
   c10::ThreadPool builder_{1};
+  /// The builder's: which order of branches was fastest.
+  std::map<Kind, std::vector<cuda::Trial>> trials_;
   std::mutex mutex_;
   /// Those that no thread is using.
   std::map<Kind, std::vector<std::unique_ptr<Slot>>> slots_;
@@ -389,15 +404,15 @@ CudaEngine::CudaEngine(const DetectorNetworks& networks, std::array<int64_t, 2> 
 CudaEngine::~CudaEngine() = default;
 
 RawMaps CudaEngine::maps(const torch::Tensor& images) const {
-  const auto maps = impl_->run(images.to(torch::kCPU, torch::kFloat32));
-  return {.st = maps.st, .ae = maps.ae};
+  const torch::Tensor maps = impl_->run(images.to(torch::kCPU, torch::kFloat32));
+  return {.st = maps[0], .ae = maps[1]};
 }
 
 torch::Tensor CudaEngine::combined_maps(const torch::Tensor& images_u8) const {
   TORCH_CHECK(
       images_u8.dim() == 4 && images_u8.size(3) == 3 && images_u8.scalar_type() == torch::kUInt8,
       "expected uint8 [N, H, W, 3], was given ", images_u8.scalar_type(), " ", images_u8.sizes());
-  return impl_->run(images_u8).combined;
+  return impl_->run(images_u8)[0];
 }
 
 std::optional<CudaEngine::Judgement> CudaEngine::judge(const torch::Tensor& image_u8,
@@ -411,6 +426,10 @@ std::optional<CudaEngine::Judgement> CudaEngine::judge(const torch::Tensor& imag
 
 std::vector<LayerTime> CudaEngine::time_layers(const torch::Tensor& images_u8, int64_t runs) const {
   return impl_->time_layers(images_u8, runs);
+}
+
+std::vector<CudaEngine::OrderTime> CudaEngine::order_times(int64_t count) const {
+  return impl_->order_times(count);
 }
 
 }  // namespace efficientad

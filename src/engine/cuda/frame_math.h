@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "efficientad/core/exposure_target.h"
 #include "efficientad/core/resize_taps.h"
 
 #ifdef __CUDACC__
@@ -29,6 +30,14 @@ EFFICIENTAD_HOST_DEVICE inline void weighted_pixel(const uint8_t* from, int64_t 
     const int32_t value = sums[c] >> kResizePrecisionBits;
     to[c] = static_cast<uint8_t>(value < 0 ? 0 : (value > 255 ? 255 : value));
   }
+}
+
+/// exposure_factor() of an image whose `bytes` bytes add up to `sum`.
+EFFICIENTAD_HOST_DEVICE inline float exposure_factor_of(uint64_t sum, int64_t bytes) {
+  constexpr auto kMean = static_cast<float>(kExposureMean);
+  constexpr auto kLeast = static_cast<float>(kExposureMean / kLargestExposureFactor);
+  const float mean = static_cast<float>(sum) / (255.0f * static_cast<float>(bytes));
+  return kMean / (mean > kLeast ? mean : kLeast);
 }
 
 /// Where an output of a bilinear resize (corners not aligned) lies among the inputs, as LibTorch

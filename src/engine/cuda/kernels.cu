@@ -74,15 +74,36 @@ cudaError_t for_element(Element type, Function function) {
 
 // --- element-wise kernels ------------------------------------------------------------------------
 
+/// Blocks side by side of an image, images one below the other.
+__global__ void byte_sums_kernel(const uint8_t* __restrict__ images, int64_t image_bytes,
+                                 unsigned long long* __restrict__ sums) {
+  __shared__ unsigned long long of_warps[kThreads / kWarp];
+  const uint8_t* const image = images + blockIdx.y * image_bytes;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
+  unsigned long long sum = 0;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < image_bytes;
+       i += step) {
+    sum += image[i];
+  }
+  constexpr unsigned kAll = 0xffffffffu;
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(kAll, sum, lanes);
+  if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp] = sum;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int warp = 1; warp < kThreads / kWarp; ++warp) sum += of_warps[warp];
+  atomicAdd(sums + blockIdx.y, sum);
+}
+
 template <class T>
 __global__ void normalize_kernel(const uint8_t* __restrict__ images,
-                                 const float* __restrict__ factors, int64_t image_pixels,
+                                 const uint64_t* __restrict__ sums, int64_t image_pixels,
                                  T* __restrict__ to, int64_t pixels) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= pixels) return;
   constexpr float kMean[3] = {0.485f, 0.456f, 0.406f};
   constexpr float kStd[3] = {0.229f, 0.224f, 0.225f};
-  const float factor = factors == nullptr ? 1.0f : factors[i / image_pixels];
+  const float factor =
+      sums == nullptr ? 1.0f : exposure_factor_of(sums[i / image_pixels], 3 * image_pixels);
 #pragma unroll
   for (int c = 0; c < 3; ++c) {
     const float value = fminf(static_cast<float>(images[3 * i + c]) / 255.0f * factor, 1.0f);
@@ -491,8 +512,7 @@ int multiprocessors() {
   return count;
 }
 
-// --- frames
-// ---------------------------------------------------------------------------------------
+// --- frames --------------------------------------------------------------------------------------
 
 __global__ void resize_kernel(const uint8_t* __restrict__ from, int64_t from_width, bool vertical,
                               Taps taps, uint8_t* __restrict__ to, int64_t width, int64_t pixels) {
@@ -535,13 +555,27 @@ __global__ void upsample_map_kernel(const float* __restrict__ map, int map_heigh
 
 }  // namespace
 
-cudaError_t normalize(Element type, const uint8_t* images, const float* factors, View to,
+cudaError_t byte_sums(const uint8_t* images, int64_t count, int64_t image_bytes, uint64_t* sums,
+                      cudaStream_t stream) {
+  const cudaError_t error =
+      cudaMemsetAsync(sums, 0, static_cast<size_t>(count) * sizeof(*sums), stream);
+  if (error != cudaSuccess) return error;
+  // A block adds to its image's sum once, so there are not too many of them.
+  constexpr int64_t kBytesAThread = 16;
+  const dim3 blocks(blocks_for((image_bytes + kBytesAThread - 1) / kBytesAThread),
+                    static_cast<unsigned>(count));
+  byte_sums_kernel<<<blocks, kThreads, 0, stream>>>(images, image_bytes,
+                                                    reinterpret_cast<unsigned long long*>(sums));
+  return cudaGetLastError();
+}
+
+cudaError_t normalize(Element type, const uint8_t* images, const uint64_t* sums, View to,
                       cudaStream_t stream) {
   const int64_t pixels = to.count * to.height * to.width;
   return for_element(type, [&](auto zero) {
     using T = decltype(zero);
     normalize_kernel<T><<<blocks_for(pixels), kThreads, 0, stream>>>(
-        images, factors, to.height * to.width, static_cast<T*>(to.data), pixels);
+        images, sums, to.height * to.width, static_cast<T*>(to.data), pixels);
   });
 }
 

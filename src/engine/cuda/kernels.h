@@ -20,10 +20,15 @@ struct View {
 
 // Each of these queues its kernel on the stream and returns the launch's error.
 
+/// Sums of the bytes of each of `count` images. Queues the kernel and, before it, the setting of
+/// `sums` to 0.
+cudaError_t byte_sums(const uint8_t* images, int64_t count, int64_t image_bytes, uint64_t* sums,
+                      cudaStream_t stream);
+
 /// uint8 RGB [count, height, width, 3] to (x / 255 - mean) / std with ImageNet's numbers, and a
-/// fourth channel of zeros. With `factors` [count], x / 255 is first multiplied by its image's and
-/// cut at 1.
-cudaError_t normalize(Element type, const uint8_t* images, const float* factors, View to,
+/// fourth channel of zeros. With `sums` [count], byte_sums(), x / 255 is first multiplied by its
+/// image's exposure_factor_of() and cut at 1.
+cudaError_t normalize(Element type, const uint8_t* images, const uint64_t* sums, View to,
                       cudaStream_t stream);
 
 /// In place, relu(x + bias).

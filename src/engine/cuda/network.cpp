@@ -207,12 +207,11 @@ Workspace::Workspace(const FoldedNetworks& networks, int64_t count, std::array<i
   const int64_t h = pdn_output_side(image_hw[0], networks.padding);
   const int64_t w = pdn_output_side(image_hw[1], networks.padding);
   const int64_t border = networks.padding ? 0 : kBorder;
-  const int64_t inner = count * h * w;
-  results = torch::zeros({2 * inner + count * (h + 2 * border) * (w + 2 * border)},
-                         torch::TensorOptions().device(device));
-  st = results.narrow(0, 0, inner).view({count, 1, h, w});
-  ae = results.narrow(0, inner, inner).view({count, 1, h, w});
-  combined = results.slice(0, 2 * inner).view({count, 1, h + 2 * border, w + 2 * border});
+  raw = torch::zeros({2, count, 1, h, w}, torch::TensorOptions().device(device));
+  st = raw[0];
+  ae = raw[1];
+  combined = torch::zeros({count, 1, h + 2 * border, w + 2 * border},
+                          torch::TensorOptions().device(device));
 }
 
 void run_networks(const FoldedNetworks& networks, const Operations& operations,

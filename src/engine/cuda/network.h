@@ -59,10 +59,11 @@ struct Workspace {
   torch::Tensor autoencoder_image;
   torch::Tensor teacher_pooled;
   torch::Tensor student_pooled;
-  /// Results, in one block of memory: st, ae [N, 1, h, w], combined [N, 1, H/4, W/4].
-  torch::Tensor results;
+  /// Both raw maps, [2, N, 1, h, w], and each of them, [N, 1, h, w] in the same memory.
+  torch::Tensor raw;
   torch::Tensor st;
   torch::Tensor ae;
+  /// [N, 1, H/4, W/4], with the border where the PDN is not padded.
   torch::Tensor combined;
 };
 

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/cuda/schedule.h"
+
 namespace efficientad::cuda {
 
 /// (map - q_a) * scale of both maps, halved and added.
@@ -101,7 +103,8 @@ inline constexpr int kRunsToRecord = 3;
 class Session : public Operations {
  public:
   /// Does `before`, `work` and `after`, in this order, and waits for them. `work` must do the same
-  /// on the same memory each time; the others, which are not recorded, need not.
+  /// on the same memory each time, also when it is repeated, as it is while it is recorded; the
+  /// others, which are not recorded, are done once a run.
   virtual void run(const std::function<void()>& work, const std::function<void()>& before = {},
                    const std::function<void()>& after = {}) = 0;
   /// Does `work` once, one operation after another, and says what each took.
@@ -112,6 +115,11 @@ class Session : public Operations {
     double multiply_adds = 0;
   };
   virtual std::vector<Timing> time(const std::function<void()>& work) = 0;
+  /// How branches lie in what is recorded from now on. Without it, each of schedules() is tried
+  /// when work is recorded that is short enough to gain by it, and the fastest stays.
+  virtual void set_schedule(const Schedule& schedule) = 0;
+  /// What was tried for the last recording; nothing if its schedule was set.
+  virtual const std::vector<Trial>& trials() const = 0;
   /// Gives up what was recorded, and the memory that it worked in.
   virtual void forget() = 0;
 };

@@ -6,13 +6,16 @@
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+#include <c10/util/ScopeExit.h>
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "efficientad/core/cuda_part.h"
 #include "efficientad/core/log.h"
-#include "efficientad/nn/exposure.h"
 #include "engine/cuda/branches.h"
 #include "engine/cuda/capture.h"
 #include "engine/cuda/kernels.h"
@@ -26,8 +29,8 @@ namespace {
 /// cuDNN compares its algorithms in the first run; a graph must record none of that.
 constexpr int kRunsBefore = kRunsToRecord - 1;
 
-/// Held while a session prepares or times its work: waiting for the whole GPU makes another's
-/// recording invalid, and Benchmarking is for all threads.
+/// Held while a session prepares or times its work, or drops it: waiting for the whole GPU makes
+/// another's recording invalid, and Benchmarking is for all threads.
 std::mutex preparing;
 
 /// While one lives, cuDNN compares its algorithms, also where that is no argument.
@@ -59,6 +62,7 @@ class CudaSession : public Session {
     } catch (const std::exception& error) {
       spdlog::error("CUDA: {}", error.what());
     }
+    drop_graph();
   }
 
   void run(const std::function<void()>& work, const std::function<void()>& before,
@@ -99,11 +103,16 @@ class CudaSession : public Session {
 
   void forget() override {
     c10::cuda::stream_synchronize(stream_);
-    graph_.reset();
+    drop_graph();
+    trials_.clear();
     state_ = State::kNew;
     runs_ = 0;
     c10::cuda::CUDACachingAllocator::emptyCache();
   }
+
+  void set_schedule(const Schedule& schedule) override { asked_ = schedule; }
+
+  const std::vector<Trial>& trials() const override { return trials_; }
 
   void copy(torch::Tensor to, const torch::Tensor& from) const override {
     const Span::Timer timer = timed("copy");
@@ -118,14 +127,16 @@ class CudaSession : public Session {
     TORCH_CHECK(images_u8.is_contiguous() && images_u8.scalar_type() == torch::kUInt8 &&
                     images_u8.numel() / 3 == to.numel() / 4,
                 "images ", images_u8.sizes(), " for ", to.sizes());
-    torch::Tensor factors;
+    uint64_t* sums = nullptr;
+    torch::Tensor room;
     if (equalize) {
-      const torch::Tensor sums = images_u8.sum({1, 2, 3}, /*keepdim=*/false, torch::kInt64);
-      const double scale = 1.0 / (255.0 * static_cast<double>(images_u8[0].numel()));
-      factors = exposure_factor(sums.to(torch::kFloat32) * scale);
+      room = torch::empty({images_u8.size(0)}, images_u8.options().dtype(torch::kInt64));
+      sums = reinterpret_cast<uint64_t*>(room.data_ptr<int64_t>());
+      check(cuda::byte_sums(images_u8.data_ptr<uint8_t>(), images_u8.size(0), images_u8[0].numel(),
+                            sums, stream()));
     }
-    check(cuda::normalize(element_of(to), images_u8.data_ptr<uint8_t>(),
-                          equalize ? factors.data_ptr<float>() : nullptr, view_of(to), stream()));
+    check(cuda::normalize(element_of(to), images_u8.data_ptr<uint8_t>(), sums, view_of(to),
+                          stream()));
   }
 
   torch::Tensor convolution(const torch::Tensor& x, const torch::Tensor& weight, int64_t stride,
@@ -231,7 +242,7 @@ class CudaSession : public Session {
       for (const auto& branch : branches) branch();
       return;
     }
-    branches_.run(branches);
+    branches_.run(branches, schedule_);
   }
 
  private:
@@ -308,12 +319,12 @@ class CudaSession : public Session {
       return;
     }
     try {
-      // No other thread's calls make it invalid.
-      graph_ = capture(device_, cudaStreamCaptureModeThreadLocal, work);
-      state_ = State::kRecorded;
+      record(work);
     } catch (const c10::OutOfMemoryError&) {
+      graph_.reset();
       throw;
     } catch (const std::exception& error) {
+      graph_.reset();
       spdlog::warn("the networks cannot be recorded as a CUDA graph and go on without ({})",
                    error.what());
       state_ = State::kUnable;
@@ -323,10 +334,67 @@ class CudaSession : public Session {
     graph_->replay();
   }
 
+  /// In the order that was asked for, or else in the fastest: then it runs up to a hundred times.
+  void record(const std::function<void()>& work) {
+    trials_.clear();
+    if (asked_) {
+      record_as(*asked_, work);
+    } else {
+      const auto record = [&](const Schedule& schedule) {
+        try {
+          record_as(schedule, work);
+        } catch (const std::exception& error) {
+          spdlog::info("the networks cannot be recorded {} ({})", to_string(schedule),
+                       error.what());
+          throw;
+        }
+      };
+      trials_ = record_fastest(record, [&](int runs) { return median_milliseconds(runs); });
+    }
+    state_ = State::kRecorded;
+  }
+
+  /// Of what is recorded, from the host's call to its end on the GPU.
+  double median_milliseconds(int runs) {
+    std::vector<double> times;
+    // The first brings the graph to the GPU.
+    constexpr int kBefore = 2;
+    for (int i = -kBefore; i < runs; ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      graph_->replay();
+      c10::cuda::stream_synchronize(stream_);
+      const std::chrono::duration<double, std::milli> time =
+          std::chrono::steady_clock::now() - start;
+      if (i >= 0) times.push_back(time.count());
+    }
+    const auto middle = times.begin() + runs / 2;
+    std::nth_element(times.begin(), middle, times.end());
+    return *middle;
+  }
+
+  /// Others may be recording: LibTorch keeps a list of all graphs.
+  void drop_graph() {
+    const std::lock_guard lock(preparing);
+    graph_.reset();
+  }
+
+  /// Instead of what is recorded, so that trials need no more memory than what stays.
+  void record_as(const Schedule& schedule, const std::function<void()>& work) {
+    graph_.reset();
+    const auto usual_again = c10::make_scope_exit([this] { schedule_ = {}; });
+    schedule_ = schedule;
+    // No other thread's calls make it invalid.
+    graph_ = capture(device_, cudaStreamCaptureModeThreadLocal, work);
+  }
+
   c10::DeviceIndex device_;
   c10::cuda::CUDAStream stream_;
   mutable Branches branches_;
   std::unique_ptr<at::cuda::CUDAGraph> graph_;
+  std::optional<Schedule> asked_;
+  /// Of what is being recorded; at other times the usual one.
+  Schedule schedule_;
+  std::vector<Trial> trials_;
   int major_ = 0;
   State state_ = State::kNew;
   int runs_ = 0;
@@ -338,6 +406,6 @@ class CudaSession : public Session {
 
 }  // namespace efficientad::cuda
 
-extern "C" efficientad::cuda::Session* efficientad_make_session_3(int device) {
+extern "C" efficientad::cuda::Session* efficientad_make_session_4(int device) {
   return new efficientad::cuda::CudaSession(static_cast<c10::DeviceIndex>(device));
 }
