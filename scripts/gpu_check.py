@@ -280,6 +280,15 @@ def markdown(content: dict) -> str:
                      + table(["model", "engine", "precision", "mean", "median", "99 % are below",
                               "mean / ours", "1024 px to score"], rows))
 
+        rows = [[entry["model_size"], entry["precision"], order, number(milliseconds, ".3f"),
+                 "yes" if order == entry.get("order") else ""]
+                for entry in content["latency"] if entry["during"] == "latency"
+                for order, milliseconds in entry.get("orders_ms", {}).items()]
+        if rows:
+            parts.append("Orders of the networks (the PDNs, whose order is the inner one, and the "
+                         "autoencoder) that were tried when the graph was recorded:\n\n"
+                         + table(["model", "precision", "order", "ms", "used"], rows))
+
         rates = {}
         for entry in content["throughput"]:
             key = (entry["model_size"], f"ours, {entry.get('callers') or 1} callers")

@@ -5,7 +5,7 @@
 #   LIBTORCH_ROOT=DIR        use this LibTorch (a folder with include/ and lib/) and download none
 #   EFFICIENTAD_DEPS_DIR=DIR where the private folder is (default ~/.cache/efficientad)
 #
-# Sourced by demo.sh and test.sh, which use LIBTORCH_ROOT afterwards.
+# Sourced by build.sh and package.sh, which use LIBTORCH_ROOT afterwards.
 set -euo pipefail
 
 torch_version=2.11.0

@@ -217,7 +217,8 @@ int infer(const Arguments& arguments) {
       "Score images: scores.csv with path, score, decision and latency (from the decoded image to "
       "the decision: resize, networks, map at the image's size), and, if wanted, heat maps and "
       "anomaly maps, named by the images' paths below the folder that they share. Images that "
-      "cannot be read are listed in errors.csv and passed over; the exit status is then 1.",
+      "cannot be read are listed in errors.csv and passed over; the exit status is then 1. Both "
+      "files are written anew every minute, and in the end.",
       options);
   const InterruptGuard guard;
   const fs::path output = options.output;
@@ -267,6 +268,8 @@ int infer(const Arguments& arguments) {
   std::vector<Failure> failures = inputs.failures;
   int64_t done = 0;
   Progress progress("infer", total, "image");
+  constexpr double kSaveEveryMs = 60'000;
+  auto saved = Clock::now();
   const auto take_first = [&] {
     const Outcome outcome = begun.front().get();
     begun.pop_front();
@@ -276,6 +279,11 @@ int infer(const Arguments& arguments) {
       failures.push_back(*outcome.failure);
     }
     progress.update(++done);
+    // So that a long run that is killed leaves what it had.
+    if (ms_since(saved) > kSaveEveryMs) {
+      write_scores(output, results, failures);
+      saved = Clock::now();
+    }
   };
   for (int64_t i = 0; i < total && !interrupt_requested(); ++i) {
     auto loaded = std::make_shared<LoadedImage>(loader.next().value());

@@ -108,11 +108,13 @@ void set_threshold(const ThresholdOptions& options, ModelBundle& bundle) {
             "{}: holds no scores of normal images (it is of an earlier release); give some with "
             "--normal-images",
             options.model);
-    const bool held_out = bundle.normal_scores_held_out;
-    const Threshold threshold = threshold_of_normal_scores(
-        bundle.normal_scores, options.max_fpr,
-        held_out ? "normal images it was not trained on" : "altered copies of training images",
-        held_out);
+    const char* which = "normal images it was not trained on";
+    if (bundle.normal_images == NormalImages::kCrossFitted) which = "cross-fitted training images";
+    if (bundle.normal_images == NormalImages::kTrainedOn) {
+      which = "altered copies of training images";
+    }
+    const Threshold threshold = threshold_of_normal_scores(bundle.normal_scores, options.max_fpr,
+                                                           which, bundle.normal_images);
     bundle.threshold = threshold.value;
     bundle.threshold_rule = threshold.rule;
     return;

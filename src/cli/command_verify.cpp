@@ -67,6 +67,13 @@ struct Images {
   }
 };
 
+/// If `asked` is negative, that of the precision.
+double tolerance_of(double asked, const std::string& precision) {
+  if (asked >= 0) return asked;
+  if (precision == "bf16") return 0.08;
+  return precision == "fp16" ? 0.01 : 0.001;
+}
+
 }  // namespace
 
 int verify(const Arguments& arguments) {
@@ -151,7 +158,8 @@ int verify(const Arguments& arguments) {
   const double worst_map = maps.largest(map_range);
   const double worst_score = scores.largest(score_range);
   // Written so that NaN (a flat map has no range) does not pass.
-  const bool equal = worst_map <= options.tolerance && worst_score <= options.tolerance;
+  const double tolerance = tolerance_of(options.tolerance, precision);
+  const bool equal = worst_map <= tolerance && worst_score <= tolerance;
   if (common.json) {
     const nlohmann::ordered_json line = {
         {"engine", engine},
@@ -166,7 +174,7 @@ int verify(const Arguments& arguments) {
         {"score_difference_max", worst_score},
         {"score_difference_p99", scores.percentile_99(score_range)},
         {"unreadable", failures.size()},
-        {"tolerance", options.tolerance},
+        {"tolerance", tolerance},
         {"equal", equal}};
     fmt::print("{}\n", dump_json(line));
   } else {
@@ -179,7 +187,7 @@ int verify(const Arguments& arguments) {
         "{}: tolerance {:g}\n",
         engine, precision, describe_device(device), compared, compared == 1 ? "" : "s", worst_map,
         maps.percentile_99(map_range), map_range, worst_score, scores.percentile_99(score_range),
-        score_range, equal ? "equal" : "NOT equal", options.tolerance);
+        score_range, equal ? "equal" : "NOT equal", tolerance);
     if (!failures.empty()) fmt::print("{} could not be read\n", failures.size());
   }
   return equal && failures.empty() ? 0 : 1;

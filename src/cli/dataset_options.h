@@ -28,8 +28,11 @@ struct DatasetOptions {
                        .positional = data_is_positional,
                        .required = true});
     visitor("category", category,
-            OptionInfo{.help = "category (folder in the root); empty: the root is one; all: every "
-                               "one"});
+            OptionInfo{.help = data_is_positional
+                                   ? "category (folder in the root); empty: the root, if it is "
+                                     "one, or all of them"
+                                   : "category (folder in the root); empty: the root is one; all: "
+                                     "every one"});
     visitor("normal_dir", normal_dir,
             OptionInfo{.help = "layout folder: normal training images, relative to the root"});
     visitor("abnormal_dir", abnormal_dir,

@@ -56,12 +56,12 @@ MapQuantiles quantiles_of_maps(const std::vector<RawMaps>& maps, double q_a, dou
 
 void set_normal_scores(ModelBundle& bundle, NormalScores normal, double max_fpr) {
   const Threshold threshold =
-      threshold_of_normal_scores(normal.scores, max_fpr, normal.which, normal.held_out);
+      threshold_of_normal_scores(normal.scores, max_fpr, normal.which, normal.images);
   bundle.threshold = threshold.value;
   bundle.threshold_rule = threshold.rule;
   std::sort(normal.scores.begin(), normal.scores.end());
   bundle.normal_scores = std::move(normal.scores);
-  bundle.normal_scores_held_out = normal.held_out;
+  bundle.normal_images = normal.images;
   bundle.normal_scores_shift_average = normal.shift_average;
 }
 
@@ -93,8 +93,11 @@ void calibrate(ModelBundle& bundle, torch::Device device,
     if (!bundle.padding) map = add_map_border(map);
     scores.push_back(resize_map(map, sizes[i]).max().item<double>());
   }
-  NormalScores normal = {.scores = std::move(scores), .held_out = held_out};
-  if (!held_out) normal.which = "altered copies of training images";
+  NormalScores normal = {.scores = std::move(scores)};
+  if (!held_out) {
+    normal.which = "altered copies of training images";
+    normal.images = NormalImages::kTrainedOn;
+  }
   set_normal_scores(bundle, std::move(normal), max_fpr);
 }
 

@@ -182,7 +182,7 @@ std::optional<Detection> Detector::judge(const torch::Tensor& image_u8, bool wan
 Detection Detector::decide(const torch::Tensor& map_at_image, double score) const {
   Detection detection = {
       .map_at_image = map_at_image, .score = score, .anomalous = score > bundle_.threshold};
-  if (!bundle_.normal_scores.empty() && bundle_.normal_scores_held_out) {
+  if (!bundle_.normal_scores.empty() && bundle_.normal_images != NormalImages::kTrainedOn) {
     detection.normal_share = normal_share(bundle_.normal_scores, score);
   }
   return detection;

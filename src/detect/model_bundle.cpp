@@ -187,7 +187,8 @@ void save_bundle(const fs::path& path, const ModelBundle& bundle) {
       {"threshold", bundle.threshold},
       {"threshold_rule", bundle.threshold_rule},
       {"normal_scores", bundle.normal_scores},
-      {"normal_scores_held_out", bundle.normal_scores_held_out},
+      {"normal_scores_held_out", bundle.normal_images != NormalImages::kTrainedOn},
+      {"normal_scores_cross_fitted", bundle.normal_images == NormalImages::kCrossFitted},
       {"normal_scores_shift_average", bundle.normal_scores_shift_average}};
   file.metadata["detector"] = dump_json(detector);
   file.metadata["options"] =
@@ -236,8 +237,13 @@ ModelBundle load_bundle(const fs::path& path) {
             "{}: its normal_scores are not in order", path.string());
   }
   // Models of earlier versions do not say.
-  if (detector.contains("normal_scores_held_out")) {
-    bundle.normal_scores_held_out = field<bool>(detector, "normal_scores_held_out", path);
+  if (detector.contains("normal_scores_held_out") &&
+      !field<bool>(detector, "normal_scores_held_out", path)) {
+    bundle.normal_images = NormalImages::kTrainedOn;
+  }
+  if (detector.contains("normal_scores_cross_fitted") &&
+      field<bool>(detector, "normal_scores_cross_fitted", path)) {
+    bundle.normal_images = NormalImages::kCrossFitted;
   }
   if (detector.contains("normal_scores_shift_average")) {
     bundle.normal_scores_shift_average =

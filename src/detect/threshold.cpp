@@ -33,7 +33,7 @@ double promised_fpr(int64_t count) {
 }
 
 Threshold threshold_of_normal_scores(const std::vector<double>& scores, double max_fpr,
-                                     const std::string& which, bool held_out) {
+                                     const std::string& which, NormalImages images) {
   require(!scores.empty(), "no {} to choose a threshold from", which);
   std::vector<double> sorted = scores;
   std::sort(sorted.begin(), sorted.end());
@@ -41,7 +41,7 @@ Threshold threshold_of_normal_scores(const std::vector<double>& scores, double m
     require(std::isfinite(score), "a score of the {} is not finite", which);
   }
   const auto count = static_cast<int64_t>(sorted.size());
-  if (!held_out) {
+  if (images == NormalImages::kTrainedOn) {
     return {.value = sorted.back(),
             .rule = fmt::format("highest score of {} {}: they were trained on, so that no "
                                 "false-positive rate can be promised",
@@ -49,21 +49,21 @@ Threshold threshold_of_normal_scores(const std::vector<double>& scores, double m
   }
   const auto allowed = exceedances_allowed(count, max_fpr);
   constexpr double kPercent = 100;
+  const char* const promise = images == NormalImages::kHeldOut
+                                  ? "with 95 % confidence"
+                                  : "as an estimate, for it was other models that judged them";
   if (!allowed) {
-    return {
-        .value = sorted.back(),
-        .rule = fmt::format(
-            "highest score of {} {}: at most {:.2g} % false positives with 95 % confidence ({:.2g} "
-            "% needs {} images)",
-            count, which, kPercent * promised_fpr(count), kPercent * max_fpr,
-            normals_needed(max_fpr))};
+    return {.value = sorted.back(),
+            .rule = fmt::format("highest score of {} {}: at most {:.2g} % false positives {} "
+                                "({:.2g} % needs {} images)",
+                                count, which, kPercent * promised_fpr(count), promise,
+                                kPercent * max_fpr, normals_needed(max_fpr))};
   }
   const auto place = static_cast<size_t>(count - 1 - *allowed);
-  return {.value = sorted[place],
-          .rule = fmt::format(
-              "score {} of {} {} from the highest: at most {:.2g} % false positives with 95 % "
-              "confidence",
-              *allowed + 1, count, which, kPercent * max_fpr)};
+  return {
+      .value = sorted[place],
+      .rule = fmt::format("score {} of {} {} from the highest: at most {:.2g} % false positives {}",
+                          *allowed + 1, count, which, kPercent * max_fpr, promise)};
 }
 
 namespace {

@@ -565,7 +565,8 @@ class Run {
     if (options_.cross_fit > 0) {
       set_normal_scores(bundle,
                         {.scores = folder_.scores_of_folds(options_.cross_fit),
-                         .which = "cross-fitted training images"},
+                         .which = "cross-fitted training images",
+                         .images = NormalImages::kCrossFitted},
                         options_.max_fpr);
     }
     TrainOptions resolved = options_;

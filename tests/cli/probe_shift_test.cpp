@@ -77,7 +77,7 @@ TEST_F(ProbeShift, MovesContent) {
 TEST_F(ProbeShift, MovesADefect) {
   const std::string defect =
       "--defect " + (images / "a.png").string() + " --mask " + (dir.path / "mask.png").string();
-  for (const std::string which : {defect, std::string("--synthetic scratch --size 10")}) {
+  for (const std::string& which : {defect, std::string("--synthetic scratch --size 10")}) {
     const auto result = probe("--images 1 --scan stride " + which);
     ASSERT_EQ(result.status, 0) << result.err;
     EXPECT_NE(result.out.find("the defect of 1 image moved"), std::string::npos) << result.out;

@@ -41,9 +41,17 @@ TEST(Threshold, IsTheOrderStatistic) {
   EXPECT_NE(few.rule.find("at most 4.1 %"), std::string::npos) << few.rule;
   EXPECT_NE(few.rule.find("needs 299 images"), std::string::npos) << few.rule;
   // What was trained on promises nothing, however many there are.
-  const Threshold trained = threshold_of_normal_scores(ramp(473), 0.01, kWhich, /*held_out=*/false);
+  const Threshold trained =
+      threshold_of_normal_scores(ramp(473), 0.01, kWhich, NormalImages::kTrainedOn);
   EXPECT_EQ(trained.value, 473);
   EXPECT_EQ(trained.rule.find('%'), std::string::npos) << trained.rule;
+  // The same place, but other models' scores bind this one's to nothing.
+  const Threshold crossed =
+      threshold_of_normal_scores(ramp(473), 0.01, kWhich, NormalImages::kCrossFitted);
+  EXPECT_EQ(crossed.value, 472);
+  EXPECT_EQ(crossed.rule.find("confidence"), std::string::npos) << crossed.rule;
+  EXPECT_NE(crossed.rule.find("at most 1 % false positives as an estimate"), std::string::npos)
+      << crossed.rule;
   EXPECT_ERROR(threshold_of_normal_scores({}, 0.01, kWhich), Error, "no normal images");
   EXPECT_ERROR(threshold_of_normal_scores({0.1, NAN}, 0.01, kWhich), Error, "not finite");
 }

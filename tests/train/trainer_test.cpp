@@ -279,7 +279,7 @@ TEST_F(TrainerTest, AFewShotsAreCalibratedOnAlteredCopies) {
             "10 (altered copies of the training images)");
   // They differ (but where all of a map is below its 0.9-quantile, the score is the border's 0).
   EXPECT_GT(std::set<double>(bundle.normal_scores.begin(), bundle.normal_scores.end()).size(), 2u);
-  EXPECT_FALSE(bundle.normal_scores_held_out);
+  EXPECT_EQ(bundle.normal_images, NormalImages::kTrainedOn);
   EXPECT_NE(bundle.threshold_rule.find("no false-positive rate can be promised"), std::string::npos)
       << bundle.threshold_rule;
   TrainOptions options = options_to("three");
@@ -307,7 +307,10 @@ TEST_F(TrainerTest, CrossFittingJudgesEveryTrainingImageOnce) {
   const TrainResult result = train(options);
   const ModelBundle bundle = load_bundle(result.model);
   EXPECT_EQ(bundle.normal_scores.size(), 9u);
+  EXPECT_EQ(bundle.normal_images, NormalImages::kCrossFitted);
   EXPECT_NE(bundle.threshold_rule.find("9 cross-fitted training images"), std::string::npos)
+      << bundle.threshold_rule;
+  EXPECT_NE(bundle.threshold_rule.find("as an estimate"), std::string::npos)
       << bundle.threshold_rule;
   // The model itself is the one without cross-fitting.
   const ModelBundle without = load_bundle(dir_.path / "first" / "model.safetensors");

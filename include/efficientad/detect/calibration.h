@@ -42,8 +42,7 @@ struct NormalScores {
   std::vector<double> scores;
   /// Of the images, for the threshold's rule.
   std::string which = "held-out normal images";
-  /// Whether the model was not trained on them.
-  bool held_out = true;
+  NormalImages images = NormalImages::kHeldOut;
   /// That they were taken with (see Detector).
   int64_t shift_average = 1;
 };

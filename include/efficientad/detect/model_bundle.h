@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "efficientad/detect/anomaly_map.h"
+#include "efficientad/detect/threshold.h"
 #include "efficientad/nn/autoencoder.h"
 #include "efficientad/nn/pdn.h"
 
@@ -62,9 +63,8 @@ struct ModelBundle {
   std::string threshold_rule;
   /// Scores of normal images, ascending; empty in models of earlier releases.
   std::vector<double> normal_scores;
-  /// Whether the model was not trained on those images. If it was, on all that there were, they are
-  /// too low to say anything of others.
-  bool normal_scores_held_out = true;
+  /// Of what images they are.
+  NormalImages normal_images = NormalImages::kHeldOut;
   /// The shift average that they were taken with (see Detector).
   int64_t normal_scores_shift_average = 1;
   /// Resolved options of the training and where things came from.

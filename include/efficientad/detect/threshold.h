@@ -28,12 +28,24 @@ int64_t normals_needed(double max_fpr);
 /// The false-positive rate that the highest of `count` scores promises: 1 - 0.05^(1 / count).
 double promised_fpr(int64_t count);
 
+/// What a model has to do with normal images whose scores are known.
+enum class NormalImages {
+  /// It was not trained on them.
+  kHeldOut,
+  /// It was, but the scores are of other models, each trained on the others of them.
+  kCrossFitted,
+  /// It was, and they are its own scores: too low to say anything of other images.
+  kTrainedOn,
+};
+
 /// The lowest of the scores of normal images that promises `max_fpr`, or the highest of them, with
-/// what it promises instead, if they are too few. `which`: of the images, for the rule, as in
-/// "held-out normal images". If the model was trained on those (not `held_out`), it is the highest,
-/// and nothing is promised. Throws Error if there are none, or one is not finite.
+/// what it promises instead, if they are too few. The promise holds for images that are drawn as
+/// those were; of cross-fitted scores it is an estimate; of kTrainedOn it is the highest, and
+/// nothing is promised. `which`: of the images, for the rule, as in "held-out normal images".
+/// Throws Error if there are none, or one is not finite.
 Threshold threshold_of_normal_scores(const std::vector<double>& scores, double max_fpr,
-                                     const std::string& which, bool held_out = true);
+                                     const std::string& which,
+                                     NormalImages images = NormalImages::kHeldOut);
 
 /// An image's score and whether it shows a defect.
 struct LabelledScore {

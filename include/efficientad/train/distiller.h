@@ -54,8 +54,10 @@ struct DistillOptions {
                                "channels are shared out evenly among them",
                        .required = true});
     visitor("taps", taps,
-            OptionInfo{.help = "layers to predict, one entry a backbone, for example 6,14",
-                       .source = "ours: see models/README.md"});
+            OptionInfo{
+                .help = "layers to predict, one entry a backbone, for example 6,14; empty: 6,14 of "
+                        "EfficientNet-Lite, conv4_3 of VGG16",
+                .source = "ours: see models/README.md"});
     visitor("images", images,
             OptionInfo{.help = "folders of images, searched recursively", .required = true});
     visitor("output", output, OptionInfo{.help = "teacher file to write", .required = true});
@@ -141,7 +143,9 @@ struct DistillOptions {
             OptionInfo{.help = "time between checkpoints", .minimum = 0});
     visitor("cache", cache,
             OptionInfo{.help = "folder of the computed features; empty: OUTPUT.cache"});
-    visitor("keep_cache", keep_cache, OptionInfo{.help = "keep that folder when done"});
+    visitor(
+        "keep_cache", keep_cache,
+        OptionInfo{.help = "keep OUTPUT.cache when done; a folder that cache names always stays"});
     visitor("feature_batch", feature_batch,
             OptionInfo{.help = "pictures whose features are computed together; 0: 16 on a GPU, "
                                "but 1 for target patch and on a CPU",

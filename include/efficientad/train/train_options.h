@@ -74,7 +74,8 @@ struct TrainOptions {
     visitor("dataset", dataset,
             OptionInfo{.help = "layout of the data set; auto: as its folders say",
                        .choices = dataset_layouts()});
-    visitor("data", data, OptionInfo{.help = "folder of the data set", .required = true});
+    visitor("data", data,
+            OptionInfo{.help = "folder of the data set, or its CSV file", .required = true});
     visitor("category", category,
             OptionInfo{.help = "folder in it to train on; empty: the folder itself; all: every "
                                "one, each into a folder of output; what is done is passed over, "
