@@ -137,9 +137,9 @@ TEST_F(EvalInfer, EvalMeasuresAnybodysMaps) {
   EXPECT_TRUE(nlohmann::json::parse(read_text(report)).is_object());
   // Nor where a test image or the model was changed since.
   const auto is_passed_over = [&] {
-    const auto again = run(all);
-    EXPECT_EQ(again.status, 0) << again.err;
-    return again.err.find("is evaluated already") != std::string::npos;
+    const auto repeated = run(all);
+    EXPECT_EQ(repeated.status, 0) << repeated.err;
+    return repeated.err.find("is evaluated already") != std::string::npos;
   };
   EXPECT_TRUE(is_passed_over());
   for (const auto& entry : fs::directory_iterator(dir->path / "data/nut/test/good")) {
