@@ -217,8 +217,8 @@ int infer(const Arguments& arguments) {
       "Score images: scores.csv with path, score, decision and latency (from the decoded image to "
       "the decision: resize, networks, map at the image's size), and, if wanted, heat maps and "
       "anomaly maps, named by the images' paths below the folder that they share. Images that "
-      "cannot be read are listed in errors.csv and passed over; the exit status is then 1. Both "
-      "files are written anew every minute, and in the end.",
+      "cannot be read are listed in errors.csv and passed over; the exit status is then 1. While "
+      "it runs, these files are written anew every minute with what is done.",
       options);
   const InterruptGuard guard;
   const fs::path output = options.output;
@@ -239,6 +239,7 @@ int infer(const Arguments& arguments) {
   warn_of_shift_average(options.model, detectors.front()->bundle(), options.shift_average);
   make_result_folder(output);
   const FolderLock lock(output, "another program is writing to it");
+  remove_leftovers(output);
   const double threshold = detectors.front()->bundle().threshold;
   const auto input_hw = detectors.front()->input_hw();
   for (const auto& failure : inputs.failures) spdlog::error("{}: {}", failure.path, failure.reason);
@@ -270,6 +271,10 @@ int infer(const Arguments& arguments) {
   Progress progress("infer", total, "image");
   constexpr double kSaveEveryMs = 60'000;
   auto saved = Clock::now();
+  const auto save = [&] {
+    write_scores(output, results, failures);
+    write_json(output / "options.json", options_to_json(options));
+  };
   const auto take_first = [&] {
     const Outcome outcome = begun.front().get();
     begun.pop_front();
@@ -281,7 +286,11 @@ int infer(const Arguments& arguments) {
     progress.update(++done);
     // So that a long run that is killed leaves what it had.
     if (ms_since(saved) > kSaveEveryMs) {
-      write_scores(output, results, failures);
+      try {
+        save();
+      } catch (const Error& error) {
+        spdlog::warn("{}; going on", error.what());
+      }
       saved = Clock::now();
     }
   };
@@ -293,14 +302,12 @@ int infer(const Arguments& arguments) {
   }
   while (!begun.empty()) take_first();
   if (done < total) {
-    write_scores(output, results, failures);
-    write_json(output / "options.json", options_to_json(options));
+    save();
     throw Interrupted(
         fmt::format("interrupted; the results of {} of {} images are kept", done, total));
   }
   progress.finish();
-  write_scores(output, results, failures);
-  write_json(output / "options.json", options_to_json(options));
+  save();
   print_results(options, results, failures, threshold, common.json);
   return failures.empty() ? 0 : 1;
 }

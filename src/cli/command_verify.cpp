@@ -84,6 +84,8 @@ int verify(const Arguments& arguments) {
       "differences of maps and scores as shares of the range of the reference's. Exit status 1 if "
       "one is beyond the tolerance, or an image cannot be read.",
       options);
+  require_usage(options.tolerance >= 0 || options.tolerance == -1,
+                "tolerance is {}, but must be -1 or from 0 to 1", options.tolerance);
   const InterruptGuard guard;
   Images images;
   if (!options.paths.empty()) images.files = find_images(options.paths, std::nullopt);
@@ -157,8 +159,8 @@ int verify(const Arguments& arguments) {
   const double score_range = scores.range() > 0 ? scores.range() : map_range;
   const double worst_map = maps.largest(map_range);
   const double worst_score = scores.largest(score_range);
-  // Written so that NaN (a flat map has no range) does not pass.
   const double tolerance = tolerance_of(options.tolerance, precision);
+  // Written so that NaN (a flat map has no range) does not pass.
   const bool equal = worst_map <= tolerance && worst_score <= tolerance;
   if (common.json) {
     const nlohmann::ordered_json line = {

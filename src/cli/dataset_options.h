@@ -30,7 +30,7 @@ struct DatasetOptions {
     visitor("category", category,
             OptionInfo{.help = data_is_positional
                                    ? "category (folder in the root); empty: the root, if it is "
-                                     "one, or all of them"
+                                     "one (as with layout folder), or all of them; all: every one"
                                    : "category (folder in the root); empty: the root is one; all: "
                                      "every one"});
     visitor("normal_dir", normal_dir,

@@ -37,7 +37,7 @@ struct ThresholdOptions : EngineOptions {
                    .maximum = 0.5});
     visitor("normal_images", normal_images,
             OptionInfo{.help = "rule fpr: images, folders or globs of normal parts that were not "
-                               "trained on; none: the model's own scores of such images"});
+                               "trained on; none: the scores that the model holds"});
     visitor("scores", scores, OptionInfo{.help = "rules f1 and cost: a scores.csv made by eval"});
     visitor("cost_ratio", cost_ratio,
             OptionInfo{.help = "rule cost: how many false alarms a missed defect costs",

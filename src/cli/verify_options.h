@@ -33,7 +33,8 @@ struct VerifyOptions : EngineOptions {
                                "of the range of the reference's; -1: 0.001 in fp32, 0.01 in fp16, "
                                "0.08 in bf16",
                        .source = "ours: a thousandth moves no decision that a person would "
-                                 "notice; in the others, several times their rounding",
+                                 "notice; in fp16 and bf16 some ten times what was measured "
+                                 "(docs/performance.md)",
                        .minimum = -1,
                        .maximum = 1});
   }

@@ -241,8 +241,10 @@ ModelBundle load_bundle(const fs::path& path) {
       !field<bool>(detector, "normal_scores_held_out", path)) {
     bundle.normal_images = NormalImages::kTrainedOn;
   }
-  if (detector.contains("normal_scores_cross_fitted") &&
-      field<bool>(detector, "normal_scores_cross_fitted", path)) {
+  const bool cross_fitted = detector.contains("normal_scores_cross_fitted")
+                                ? field<bool>(detector, "normal_scores_cross_fitted", path)
+                                : bundle.threshold_rule.find("cross-fitted") != std::string::npos;
+  if (cross_fitted && bundle.normal_images == NormalImages::kHeldOut) {
     bundle.normal_images = NormalImages::kCrossFitted;
   }
   if (detector.contains("normal_scores_shift_average")) {

@@ -51,7 +51,7 @@ Threshold threshold_of_normal_scores(const std::vector<double>& scores, double m
   constexpr double kPercent = 100;
   const char* const promise = images == NormalImages::kHeldOut
                                   ? "with 95 % confidence"
-                                  : "as an estimate, for it was other models that judged them";
+                                  : "as an estimate (other models judged them)";
   if (!allowed) {
     return {.value = sorted.back(),
             .rule = fmt::format("highest score of {} {}: at most {:.2g} % false positives {} "

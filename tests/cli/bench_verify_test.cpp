@@ -115,10 +115,12 @@ TEST_F(BenchVerify, VerifyComparesEngines) {
   const auto json = nlohmann::json::parse(result.out);
   EXPECT_EQ(json.at("images"), 2);
   EXPECT_TRUE(json.at("equal"));
+  EXPECT_EQ(json.at("tolerance"), 0.001);
   EXPECT_LT(json.at("map_difference_max").get<double>(), 1e-3);
   // Rounding differs; nothing is compared with itself.
   EXPECT_GT(json.at("map_difference_max").get<double>(), 0);
 
+  EXPECT_EQ(run("verify", "--tolerance -0.5 " + images.string()).status, 2);
   result = run("verify", "--tolerance 0 " + images.string());
   EXPECT_EQ(result.status, 1);
   EXPECT_NE(result.out.find("NOT equal"), std::string::npos) << result.out;

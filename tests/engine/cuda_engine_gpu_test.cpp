@@ -199,14 +199,30 @@ TEST_F(CudaOperations, BranchesMeetAgain) {
     }
   };
   expect_sums();
-  // One if the GPU is too busy for more.
-  EXPECT_GE(session->trials().size(), 1u);
+  ASSERT_FALSE(session->trials().empty());
+  // Unless the GPU was too busy.
+  if (session->trials().front().milliseconds < cuda::kWorthTrialsMilliseconds) {
+    EXPECT_EQ(session->trials().size(), cuda::schedules().size());
+  }
   for (const cuda::Schedule& schedule : cuda::schedules()) {
     SCOPED_TRACE(cuda::to_string(schedule));
     session->forget();
     session->set_schedule(schedule);
     expect_sums();
     EXPECT_TRUE(session->trials().empty());
+    // A branch that fails leaves all as it was.
+    session->forget();
+    const auto failing = [&] {
+      session->parallel({[&] {
+                           session->parallel(
+                               {[&] { c10::detail::torchCheckFail("", "", 0, "a branch"); },
+                                [&] { sum.add_(1); }});
+                         },
+                         [&] { sum.add_(1); }});
+    };
+    for (int i = 0; i < 4; ++i) EXPECT_THROW(session->run(failing), c10::Error);
+    session->forget();
+    expect_sums();
   }
 }
 
@@ -215,7 +231,7 @@ TEST_F(CudaOperations, NetworksGiveTheSameInAnyOrder) {
   const auto folded =
       cuda::FoldedNetworks(random_networks("small", false)).to(device, torch::kFloat16);
   cuda::Workspace workspace(folded, 1, {256, 256}, device, torch::kFloat16);
-  // In turn, so that what is read too soon is that of another image.
+  // Two images alternate, so that a value that is read too early is the other image's.
   std::vector<torch::Tensor> images;
   std::vector<torch::Tensor> expected;
   const auto maps_of = [&](size_t image) {
@@ -229,7 +245,7 @@ TEST_F(CudaOperations, NetworksGiveTheSameInAnyOrder) {
     session->forget();
     expected.push_back(maps_of(i));
   }
-  ASSERT_GT(largest_difference(expected[0], expected[1]), 0.05);
+  ASSERT_GT(largest_difference(expected[0], expected[1]), 0.02);
   for (const cuda::Schedule& schedule : cuda::schedules()) {
     SCOPED_TRACE(cuda::to_string(schedule));
     session->forget();
@@ -351,6 +367,8 @@ TEST(CudaEngineOnAGpu, RefusesImagesOfAnotherSize) {
   EXPECT_THROW(engine.combined_maps(torch::zeros({1, 96, 128, 3}, torch::kUInt8)), c10::Error);
   EXPECT_THROW(engine.combined_maps(torch::zeros({1, 1, 96, 3}, torch::kUInt8)), c10::Error);
   EXPECT_THROW(engine.maps(torch::zeros({1, 3, 256, 96})), c10::Error);
+  EXPECT_THROW(engine.maps(torch::zeros({1, 4, 128, 96})), c10::Error);
+  EXPECT_THROW(engine.maps(torch::zeros({1, 1, 128, 96})), c10::Error);
 }
 
 TEST(CudaEngineOnAGpu, EqualizesExposureOfBytes) {

@@ -40,9 +40,9 @@ enum class NormalImages {
 
 /// The lowest of the scores of normal images that promises `max_fpr`, or the highest of them, with
 /// what it promises instead, if they are too few. The promise holds for images that are drawn as
-/// those were; of cross-fitted scores it is an estimate; of kTrainedOn it is the highest, and
-/// nothing is promised. `which`: of the images, for the rule, as in "held-out normal images".
-/// Throws Error if there are none, or one is not finite.
+/// those were; of cross-fitted scores it is an estimate; of kTrainedOn the threshold is the
+/// highest score, and nothing is promised. `which`: of the images, for the rule, as in "held-out
+/// normal images". Throws Error if there are none, or one is not finite.
 Threshold threshold_of_normal_scores(const std::vector<double>& scores, double max_fpr,
                                      const std::string& which,
                                      NormalImages images = NormalImages::kHeldOut);

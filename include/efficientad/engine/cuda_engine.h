@@ -72,15 +72,15 @@ class CudaEngine : public Engine {
   /// An order of the networks on the GPU, and the milliseconds of a batch in it.
   struct OrderTime {
     /// Of the two PDNs, which have an "inner" order of their own (teacher, student), and the
-    /// autoencoder: for example "last ahead, inner in turn" (the autoencoder before all others, if
-    /// there is room; the teacher, then the student).
+    /// autoencoder: for example "last ahead, inner in turn" (the autoencoder with priority; the
+    /// teacher, then the student).
     std::string order;
     double milliseconds = 0;
     bool used = false;
   };
   /// What was tried when a graph for uint8 [count, H, W, 3] was recorded; one alone if batches take
   /// too long to gain by another. Empty if there was no such graph: combined_maps() of so many
-  /// images not called yet, or done by a larger batch's, or in parts.
+  /// images not called yet, or done by a larger batch's, or in parts, or not recorded.
   std::vector<OrderTime> order_times(int64_t count) const;
 
  private:

@@ -75,12 +75,12 @@ class CudaEngine::Impl {
     require(session != nullptr, "engine cuda cannot be used on {}: {}", device.str(), problem);
   }
 
-  /// Of uint8 [N, H, W, 3] Workspace::combined, float32 [1, N, 1, H/4, W/4]; of float32 [N, 3, H,
-  /// W] Workspace::raw, float32 [2, N, 1, h, w].
+  /// uint8 [N, H, W, 3] gives Workspace::combined, float32 [1, N, 1, H/4, W/4]; float32 [N, 3, H,
+  /// W] gives Workspace::raw, float32 [2, N, 1, h, w].
   torch::Tensor run(const torch::Tensor& images) {
     const int64_t rows = images.scalar_type() == torch::kUInt8 ? 1 : 2;
-    TORCH_CHECK(images.dim() == 4 && images.size(rows) == image_hw_[0] &&
-                    images.size(rows + 1) == image_hw_[1],
+    TORCH_CHECK(images.dim() == 4 && images.size(rows == 1 ? 3 : 1) == 3 &&
+                    images.size(rows) == image_hw_[0] && images.size(rows + 1) == image_hw_[1],
                 "images ", images.sizes(), " for an engine of ", image_hw_[0], "x", image_hw_[1]);
     const torch::NoGradGuard no_grad;
     std::vector<torch::Tensor> parts;
@@ -101,9 +101,9 @@ class CudaEngine::Impl {
                 device_.str(), image_hw_[0], image_hw_[1]);
         spdlog::warn("{}: the GPU's memory does not hold {} images; going on with {} at a time",
                      device_.str(), count, count / 2);
+        drop_idle();
         const std::lock_guard lock(mutex_);
         largest_batch_ = std::min(largest_batch_, count / 2);
-        slots_.clear();
         cleared = true;
       }
     }
@@ -292,9 +292,9 @@ class CudaEngine::Impl {
     const int64_t count = images.size(0);
     Kind kind = {images.scalar_type() == torch::kUInt8 ? Input::kBytes : Input::kFloats, count};
     std::unique_ptr<Slot> slot = take(kind);
-    // A few images are copied sooner than threads are woken for it.
-    constexpr size_t kFew = 1 << 20;
-    if (images.is_cpu() && images.is_contiguous() && images.nbytes() <= kFew) {
+    // So little is copied sooner than threads are woken for it.
+    constexpr size_t kFewBytes = 1 << 20;
+    if (images.is_cpu() && images.is_contiguous() && images.nbytes() <= kFewBytes) {
       std::memcpy(slot->host_images.data_ptr(), images.data_ptr(), images.nbytes());
     } else {
       slot->host_images.narrow(0, 0, count).copy_(images);
@@ -307,11 +307,14 @@ class CudaEngine::Impl {
 
   /// Whether there were any.
   bool drop_idle() {
-    const std::lock_guard lock(mutex_);
-    const bool any = std::any_of(slots_.begin(), slots_.end(),
-                                 [](const auto& of_kind) { return !of_kind.second.empty(); });
-    slots_.clear();
-    return any;
+    // A slot waits for what the builder is recording, while others must get theirs.
+    decltype(slots_) dropped;
+    {
+      const std::lock_guard lock(mutex_);
+      dropped.swap(slots_);
+    }
+    return std::any_of(dropped.begin(), dropped.end(),
+                       [](const auto& of_kind) { return !of_kind.second.empty(); });
   }
 
   /// One for `kind` or for more images, which is then the kind; a new one if there is none.

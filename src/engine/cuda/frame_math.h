@@ -14,7 +14,7 @@
 
 namespace efficientad::cuda {
 
-// What kernels compute for one pixel, so that it can be tried on the CPU too.
+// What kernels compute for a pixel or an image, so that it can be tried on the CPU too.
 
 /// The RGB pixel that a pass of resize_pil_bilinear() makes of `count` pixels, `stride` bytes
 /// apart.

@@ -74,7 +74,7 @@ cudaError_t for_element(Element type, Function function) {
 
 // --- element-wise kernels ------------------------------------------------------------------------
 
-/// Blocks side by side of an image, images one below the other.
+/// Grid: x the blocks of an image, y the images.
 __global__ void byte_sums_kernel(const uint8_t* __restrict__ images, int64_t image_bytes,
                                  unsigned long long* __restrict__ sums) {
   __shared__ unsigned long long of_warps[kThreads / kWarp];
@@ -560,7 +560,7 @@ cudaError_t byte_sums(const uint8_t* images, int64_t count, int64_t image_bytes,
   const cudaError_t error =
       cudaMemsetAsync(sums, 0, static_cast<size_t>(count) * sizeof(*sums), stream);
   if (error != cudaSuccess) return error;
-  // A block adds to its image's sum once, so there are not too many of them.
+  // Each block does one atomic addition: so not too many of them.
   constexpr int64_t kBytesAThread = 16;
   const dim3 blocks(blocks_for((image_bytes + kBytesAThread - 1) / kBytesAThread),
                     static_cast<unsigned>(count));

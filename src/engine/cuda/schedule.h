@@ -1,6 +1,7 @@
 #pragma once
 
 #include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <exception>
@@ -10,8 +11,9 @@
 
 namespace efficientad::cuda {
 
-/// How branches lie on a GPU's streams. What comes before and after them has a stream of high
-/// priority, which gets the multiprocessors that become free first; those beside it have a low one.
+/// How branches lie on a GPU's streams. The stream of the outermost ones has a high priority, so
+/// that it gets the multiprocessors that become free first; all streams beside it, and with them
+/// the branches within a branch there, have a low one.
 enum class BranchOrder {
   /// Side by side, the first branch on the stream of what comes before and after.
   kFirstAhead,
@@ -99,8 +101,9 @@ inline std::vector<Trial> record_fastest(const std::function<void(const Schedule
       record(recorded);
       trials.push_back({.schedule = recorded, .milliseconds = median(kRuns)});
       usable = true;
-    } catch (const std::exception&) {
+    } catch (const std::exception& error) {
       // For example for want of memory: it is none of those to choose from.
+      spdlog::info("no CUDA graph in the order {} ({})", to_string(recorded), error.what());
     }
   }
   const Schedule best = fastest(trials);

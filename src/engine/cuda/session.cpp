@@ -29,8 +29,8 @@ namespace {
 /// cuDNN compares its algorithms in the first run; a graph must record none of that.
 constexpr int kRunsBefore = kRunsToRecord - 1;
 
-/// Held while a session prepares or times its work, or drops it: waiting for the whole GPU makes
-/// another's recording invalid, and Benchmarking is for all threads.
+/// Held while a session prepares or times its work: waiting for the whole GPU makes another's
+/// recording invalid, and Benchmarking is for all threads. And while one drops its graph.
 std::mutex preparing;
 
 /// While one lives, cuDNN compares its algorithms, also where that is no argument.
@@ -334,22 +334,14 @@ class CudaSession : public Session {
     graph_->replay();
   }
 
-  /// In the order that was asked for, or else in the fastest: then it runs up to a hundred times.
+  /// In the order that was asked for, or else in the fastest: then it runs some hundred times.
   void record(const std::function<void()>& work) {
     trials_.clear();
     if (asked_) {
       record_as(*asked_, work);
     } else {
-      const auto record = [&](const Schedule& schedule) {
-        try {
-          record_as(schedule, work);
-        } catch (const std::exception& error) {
-          spdlog::info("the networks cannot be recorded {} ({})", to_string(schedule),
-                       error.what());
-          throw;
-        }
-      };
-      trials_ = record_fastest(record, [&](int runs) { return median_milliseconds(runs); });
+      trials_ = record_fastest([&](const Schedule& schedule) { record_as(schedule, work); },
+                               [&](int runs) { return median_milliseconds(runs); });
     }
     state_ = State::kRecorded;
   }
@@ -372,7 +364,8 @@ class CudaSession : public Session {
     return *middle;
   }
 
-  /// Others may be recording: LibTorch keeps a list of all graphs.
+  /// Not while others record: a graph leaves LibTorch's list of those that draw random numbers,
+  /// which has no lock, when it goes, and joins it when it is begun.
   void drop_graph() {
     const std::lock_guard lock(preparing);
     graph_.reset();
