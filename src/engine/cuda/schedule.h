@@ -1,13 +1,13 @@
 #pragma once
 
-#include <spdlog/fmt/fmt.h>
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <exception>
 #include <functional>
 #include <string>
 #include <vector>
+
+#include "efficientad/core/error.h"
+#include "efficientad/core/log.h"
 
 namespace efficientad::cuda {
 
