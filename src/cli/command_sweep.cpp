@@ -18,6 +18,7 @@
 #include "efficientad/detect/detector.h"
 #include "efficientad/eval/evaluate.h"
 #include "efficientad/eval/report.h"
+#include "efficientad/train/ranks.h"
 #include "eval/line_plot.h"
 
 namespace efficientad::cli {
@@ -305,7 +306,7 @@ std::map<std::string, std::string> run_cell(const SweepOptions& sweep, const Cel
 /// What is large of a run that is done.
 void tidy(const fs::path& folder) {
   for (const char* name : {"model.safetensors", "checkpoint.safetensors",
-                           "checkpoint_previous.safetensors", "report/anomaly_maps"}) {
+                           "checkpoint_previous.safetensors", "snapshots", "report/anomaly_maps"}) {
     std::error_code ignored;
     fs::remove_all(folder / name, ignored);
   }
@@ -450,6 +451,10 @@ int sweep(const Arguments& arguments) {
                     "of results.csv a "
                     "run, summary.md, curve.svg. Run again, it goes on where it was stopped.",
                     options);
+  require_usage(
+      !Ranks::of_several(),
+      "several processes can share one training, but not a sweep: start it alone (without "
+      "RANK and WORLD_SIZE)");
   const auto cells = cells_of(options);
   for (const auto& cell : cells) training_of(options, cell);
   const InterruptGuard guard;

@@ -11,6 +11,8 @@
 #include "efficientad/core/log.h"
 #include "efficientad/core/progress.h"
 #include "efficientad/data/dataset.h"
+#include "efficientad/detect/model_bundle.h"
+#include "efficientad/train/checkpoint.h"
 #include "efficientad/train/ranks.h"
 #include "efficientad/train/trainer.h"
 
@@ -25,13 +27,24 @@ nlohmann::ordered_json to_json(const TrainResult& result) {
           {"train_images", result.train_images},
           {"validation_images", result.validation_images},
           {"threshold", result.threshold},
+          {"threshold_rule", result.threshold_rule},
           {"seconds", result.seconds}};
 }
 
 void print(const TrainResult& result) {
-  fmt::print("{}\ntrained on {} images in {}, calibrated on {}; threshold {:.4f}\n",
+  fmt::print("{}\ntrained on {} images in {}, calibrated on {}\nthreshold {:.4f}: {}\n",
              result.model.string(), result.train_images, format_duration(result.seconds),
-             result.validation_images, result.threshold);
+             result.validation_images, result.threshold, result.threshold_rule);
+}
+
+/// Throws UsageError if a model was trained with other options than these. (One of an earlier
+/// release lacks some: those were as they are by default.)
+void require_same_options(const fs::path& model, const TrainOptions& options) {
+  nlohmann::ordered_json before = result_options(TrainOptions());
+  before.update(load_bundle(model).options);
+  Checkpoint of_model;
+  of_model.options = before;
+  check_same_run(of_model, result_options(options), {}, model);
 }
 
 /// Trains every category. One that fails does not stop the others.
@@ -49,17 +62,21 @@ int train_all(const TrainOptions& options, const Teacher& teacher, torch::Device
     const fs::path output = fs::path(options.output) / categories[i];
     one.output = output.string();
     spdlog::info("category {} of {}: {}", i + 1, categories.size(), categories[i]);
-    if (!options.overwrite && fs::exists(output / "model.safetensors")) {
-      spdlog::info("{}: is done already", output.string());
-      continue;
-    }
+    const fs::path model = output / "model.safetensors";
     one.resume = !options.overwrite && training_has_begun(output);
     try {
+      if (!options.overwrite && fs::exists(model)) {
+        require_same_options(model, one);
+        spdlog::info("{}: is done already", output.string());
+        continue;
+      }
       const TrainResult result = train_one(one, teacher, device);
       results[categories[i]] = to_json(result);
       if (!json) print(result);
     } catch (const Interrupted&) {
-      throw;
+      throw Interrupted(fmt::format("interrupted in category {}; the same command{} goes on",
+                                    categories[i],
+                                    options.overwrite ? ", but without --overwrite," : ""));
     } catch (const std::exception& error) {
       spdlog::error("{}: {}", categories[i], message_of(error));
       failed.push_back(categories[i]);

@@ -157,4 +157,9 @@ uint64_t hash64_of_words(const void* data, size_t size, uint64_t start) {
 
 std::string hex64(uint64_t value) { return fmt::format("{:016x}", value); }
 
+std::string hash_of_file(const fs::path& path) {
+  const std::string bytes = read_file(path);
+  return hex64(hash64(bytes.data(), bytes.size()));
+}
+
 }  // namespace efficientad

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <optional>
 
 #include "efficientad/core/device.h"
 #include "efficientad/core/error.h"
@@ -267,9 +268,28 @@ torch::Tensor gathered(const torch::Tensor& own, Ranks& ranks) {
   return all.flatten(0, 1).to(torch::kUInt8);
 }
 
-std::string hash_of_file(const fs::path& path) {
-  const std::string bytes = read_file(path);
-  return hex64(hash64(bytes.data(), bytes.size()));
+std::string metadata_of(const TensorFile& file, const std::string& name, const fs::path& path) {
+  const auto found = file.metadata.find(name);
+  require(found != file.metadata.end(), "{}: not a checkpoint of a distillation", path.string());
+  return found->second;
+}
+
+/// Reads a checkpoint, which must be one of these options and inputs.
+TensorFile checkpoint_of(const fs::path& path, const std::string& options,
+                         const std::string& inputs) {
+  TensorFile file = read_safetensors(path);
+  require(metadata_of(file, "format", path) == kCheckpointFormat,
+          "{}: not a checkpoint of a distillation", path.string());
+  const std::string before = metadata_of(file, "options", path);
+  require_usage(before == options, "{}: was made with other options; resume with {}", path.string(),
+                before);
+  // Those of earlier releases do not say.
+  const auto found = file.metadata.find("inputs");
+  require(found == file.metadata.end() || found->second == inputs,
+          "{}: was made with other images or backbones; bring those back, or begin anew with "
+          "--overwrite",
+          path.string());
+  return file;
 }
 
 }  // namespace
@@ -312,7 +332,7 @@ DistillResult distill(const DistillOptions& options,
   Ranks ranks;
   if (!ranks.alone()) {
     cache_folder /= fmt::format("rank_{}_of_{}", ranks.rank(), ranks.size());
-    spdlog::info("process {} of {}", ranks.rank(), ranks.size());
+    ranks.use(device);
   }
 
   std::vector<fs::path> files;
@@ -351,12 +371,27 @@ DistillResult distill(const DistillOptions& options,
                                : own_count - options.held_out + index - train_count;
   };
 
+  // The file's image, or that of the next one of its part (to train on, or held out) that can be
+  // read: of a million files some are broken.
+  const auto readable = [&](int64_t file) {
+    const int64_t begin = file < train_images ? 0 : train_images;
+    const int64_t files_there = file < train_images ? train_images : options.held_out;
+    for (int64_t i = 0; i < files_there; ++i) {
+      const int64_t place_of_file = begin + (file - begin + i) % files_there;
+      try {
+        return read_image(files[static_cast<size_t>(place_of_file)]);
+      } catch (const Error& error) {
+        spdlog::warn("passed over: {}", message_of(error));
+      }
+    }
+    throw Error("none of the images can be read");
+  };
   // Every decision about a picture depends on its index alone.
   const auto picture = [&](int64_t index) {
     const auto file = static_cast<uint64_t>(file_of(index));
     const auto view = static_cast<uint64_t>(index < train_count ? index / train_images : 0);
     Rng rng(seed, kImage, file + (view << 32));
-    torch::Tensor image = read_image(files[file]);
+    torch::Tensor image = readable(file_of(index));
     if (view > 0) image = part_of(image, rng);
     if (rng.chance(options.grey_probability)) {
       image = (to_grey(image.permute({2, 0, 1}).to(torch::kFloat32)).permute({1, 2, 0}))
@@ -374,14 +409,40 @@ DistillResult distill(const DistillOptions& options,
                     std::to_string(options.grey_probability) + "\n" + join(options.taps) + "\n";
   for (const auto& file : options.backbone) key += hash_of_file(file) + "\n";
   if (options.views > 1) key += std::to_string(options.views) + " views\n";
+  // What a checkpoint belongs to, beside the options.
+  uint64_t inputs_hash = hash64(key.data(), key.size());
+  for (const auto& file : files) {
+    inputs_hash = hash64(file.native().data(), file.native().size() + 1, inputs_hash);
+  }
+  const std::string inputs = hex64(inputs_hash);
+  nlohmann::ordered_json resolved = options_to_json(options);
+  resolved["precision"] = precision;
+  if (!ranks.alone()) resolved["processes"] = ranks.size();
+  for (const char* volatile_option : {"output", "cache", "keep_cache", "feature_batch", "resume",
+                                      "overwrite", "device", "threads", "checkpoint_minutes"}) {
+    resolved.erase(volatile_option);
+  }
+
+  std::optional<TensorFile> checkpoint;
+  if (options.resume && fs::exists(checkpoint_path)) {
+    checkpoint = checkpoint_of(checkpoint_path, dump_json(resolved), inputs);
+  } else if (options.resume) {
+    const fs::path features = cache_folder / "features.bin";
+    require(fs::exists(features) && fs::file_size(features) > 0,
+            "{}: there is no checkpoint to resume from", checkpoint_path.string());
+    spdlog::info("{}: was stopped before its first checkpoint; its features are kept",
+                 output.string());
+  }
+
   for (const int64_t index : own) key += files[static_cast<size_t>(file_of(index))].string() + "\n";
-  FeatureCache cache(cache_folder, key, kDistillSide, kGrid, kChannels);
+  FeatureCache cache(cache_folder, key, kDistillSide, kGrid, kChannels, options.overwrite);
   std::map<std::string, std::string> provenance;
   {
     torch::NoGradGuard no_grad;
     Target target(options, device, precision);
     provenance = target.provenance();
     if (cache.size() < own_count) {
+      const FolderLock lock(cache_folder, "another distillation is filling it");
       target.prepare(picture, std::min(item_count, kImagesForStatistics));
       const int64_t together = pictures_together(options, device);
       Prefetcher<Picture> pictures(
@@ -472,48 +533,31 @@ DistillResult distill(const DistillOptions& options,
                                    .weight_decay = options.weight_decay,
                                    .precision = precision});
 
-  nlohmann::ordered_json resolved = options_to_json(options);
-  resolved["precision"] = precision;
-  if (!ranks.alone()) resolved["processes"] = ranks.size();
-  for (const char* volatile_option : {"output", "cache", "keep_cache", "feature_batch", "resume",
-                                      "overwrite", "device", "threads", "checkpoint_minutes"}) {
-    resolved.erase(volatile_option);
-  }
-
   int64_t first_step = 0;
   double seconds_before = 0;
   std::string log = "step,seconds,loss,learning_rate_factor\n";
-  if (options.resume) {
-    require(fs::exists(checkpoint_path), "{}: there is no checkpoint to resume from",
-            checkpoint_path.string());
-    const TensorFile file = read_safetensors(checkpoint_path);
-    const auto meta = [&](const char* name) {
-      const auto found = file.metadata.find(name);
-      require(found != file.metadata.end(), "{}: not a checkpoint of a distillation",
-              checkpoint_path.string());
-      return found->second;
-    };
-    require(meta("format") == kCheckpointFormat, "{}: not a checkpoint of a distillation",
-            checkpoint_path.string());
-    require_usage(meta("options") == dump_json(resolved),
-                  "{}: was made with other options; resume with {}", checkpoint_path.string(),
-                  meta("options"));
+  if (checkpoint) {
     torch::NoGradGuard no_grad;
     std::map<std::string, torch::Tensor> state;
     for (auto& [name, parameter] : parameters) {
-      parameter.copy_(take(file, "teacher." + name, checkpoint_path, parameter.sizes()));
+      parameter.copy_(take(*checkpoint, "teacher." + name, checkpoint_path, parameter.sizes()));
     }
-    for (const auto& [name, tensor] : file.tensors) {
+    for (const auto& [name, tensor] : checkpoint->tensors) {
       if (name.rfind("optimizer.", 0) == 0) state[name.substr(10)] = tensor;
     }
     optimizer.load_state(state, checkpoint_path.string());
     try {
-      first_step = std::stoll(meta("step"));
-      seconds_before = std::stod(meta("seconds"));
+      first_step = std::stoll(metadata_of(*checkpoint, "step", checkpoint_path));
+      seconds_before = std::stod(metadata_of(*checkpoint, "seconds", checkpoint_path));
     } catch (const std::logic_error&) {
       throw Error(fmt::format("{}: its metadata is damaged", checkpoint_path.string()));
     }
-    log = meta("log");
+    log = metadata_of(*checkpoint, "log", checkpoint_path);
+    checkpoint.reset();
+  } else if (options.overwrite && ranks.first()) {
+    // An earlier run's, which --resume would take for this one's.
+    std::error_code ignored;
+    fs::remove(checkpoint_path, ignored);
   }
 
   const auto start = std::chrono::steady_clock::now();
@@ -525,6 +569,7 @@ DistillResult distill(const DistillOptions& options,
     file.metadata = {{"format", kCheckpointFormat},
                      {"format_version", "1"},
                      {"options", dump_json(resolved)},
+                     {"inputs", inputs},
                      {"step", std::to_string(step)},
                      {"seconds", fmt::format("{:.3f}", seconds_before + seconds_since(start))},
                      {"log", log}};
@@ -590,6 +635,8 @@ DistillResult distill(const DistillOptions& options,
         last_checkpoint = std::chrono::steady_clock::now();
       }
       if (stop) {
+        // A launcher that sees one process end may end the others: not before that is written.
+        ranks.meet();
         throw Interrupted(
             fmt::format("interrupted after step {}; the same command with --resume "
                         "goes on",

@@ -32,7 +32,7 @@ void write_all(int file, const void* data, int64_t bytes, const fs::path& path) 
 }  // namespace
 
 FeatureCache::FeatureCache(const fs::path& folder, const std::string& key, int64_t side,
-                           int64_t grid, int64_t channels)
+                           int64_t grid, int64_t channels, bool replace)
     : path_(folder / "features.bin"),
       side_(side),
       grid_(grid),
@@ -43,6 +43,11 @@ FeatureCache::FeatureCache(const fs::path& folder, const std::string& key, int64
   const bool same = fs::exists(key_path) && read_file(key_path) == key;
   if (!same) {
     std::error_code ignored;
+    const uintmax_t bytes = fs::exists(path_, ignored) ? fs::file_size(path_, ignored) : 0;
+    require(replace || bytes < static_cast<uintmax_t>(record_bytes_),
+            "{}: holds features of other images, backbones or options; give another folder, or "
+            "--overwrite to replace them",
+            folder.string());
     fs::remove(path_, ignored);
     write_file(key_path, key);
   }

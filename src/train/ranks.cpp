@@ -9,6 +9,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <string>
 
@@ -59,28 +60,15 @@ std::pair<int64_t, int64_t> rank_and_size() {
 struct Ranks::Impl {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
-  /// Made for the first tensor on a GPU; stays undefined if it cannot be.
+  /// Undefined if tensors on GPUs go through the host.
   c10::intrusive_ptr<c10d::Backend> nccl;
-  bool nccl_tried = false;
+  bool device_known = false;
 
-  void try_nccl(int64_t rank, int64_t size, torch::Device device) {
-    if (nccl_tried) return;
-    nccl_tried = true;
-    std::string problem;
-    const auto make = reinterpret_cast<MakeNccl*>(cuda_symbol(kMakeNccl, problem));
-    if (make != nullptr) {
-      nccl = c10::intrusive_ptr<c10d::Backend>::reclaim(
-          make(store.get(), device.index(), static_cast<int>(rank), static_cast<int>(size),
-               std::chrono::duration<double>(kPatience).count(), &problem));
-    }
-    // All or none: whether another process has it too.
-    std::vector<torch::Tensor> have = {torch::full({1}, nccl ? 1.0f : 0.0f)};
-    gloo->allreduce(have)->wait();
-    if (have[0].item<float>() < static_cast<float>(size)) {
-      nccl.reset();
-      spdlog::warn("the processes exchange gradients through the host, without NCCL{}{}",
-                   problem.empty() ? "" : ": ", problem);
-    }
+  /// How many of the processes say yes.
+  int64_t count(bool yes) const {
+    std::vector<torch::Tensor> all = {torch::full({1}, yes ? 1.0f : 0.0f)};
+    gloo->allreduce(all)->wait();
+    return std::llround(all[0].item<float>());
   }
 };
 
@@ -97,6 +85,7 @@ Ranks::Ranks() {
           size);
   rank_ = rank;
   size_ = size;
+  spdlog::info("process {} of {}; they meet at {}:{}", rank, size, address, port);
   try {
     c10d::TCPStoreOptions options;
     options.port = static_cast<uint16_t>(port);
@@ -125,7 +114,6 @@ void Ranks::sum(const std::vector<torch::Tensor>& tensors) {
   std::vector<torch::Tensor> on_gpu;
   try {
     for (const auto& tensor : tensors) {
-      if (tensor.is_cuda()) impl_->try_nccl(rank_, size_, tensor.device());
       (tensor.is_cuda() && impl_->nccl ? on_gpu : on_host).push_back(tensor.detach());
     }
     // The host's first: gloo notices at once if another process is gone, NCCL only waits.
@@ -146,6 +134,37 @@ void Ranks::sum(const std::vector<torch::Tensor>& tensors) {
   } catch (const std::exception& error) {
     throw Error("another process of this job is gone (" + message_of(error) + ")");
   }
+}
+
+void Ranks::meet() { sum({torch::zeros({1})}); }
+
+void Ranks::use(torch::Device device) {
+  if (alone() || impl_->device_known) return;
+  std::string problem;
+  try {
+    const int64_t on_gpu = impl_->count(device.is_cuda());
+    require(on_gpu == 0 || on_gpu == size_,
+            "{} of the {} processes compute on a GPU, the others on the CPU; give all the same "
+            "--device",
+            on_gpu, size_);
+    impl_->device_known = true;
+    if (on_gpu == 0) return;
+    // All or none, and no process may begin to wait for another that lacks it.
+    const auto make = reinterpret_cast<MakeNccl*>(cuda_symbol(kMakeNccl, problem));
+    if (impl_->count(make != nullptr) == size_) {
+      impl_->nccl = c10::intrusive_ptr<c10d::Backend>::reclaim(
+          make(impl_->store.get(), device.index(), static_cast<int>(rank_), static_cast<int>(size_),
+               std::chrono::duration<double>(kPatience).count(), &problem));
+      if (impl_->count(impl_->nccl.defined()) == size_) return;
+      impl_->nccl.reset();
+    }
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Error("another process of this job is gone (" + message_of(error) + ")");
+  }
+  spdlog::warn("the processes exchange gradients through the host, without NCCL{}{}",
+               problem.empty() ? "" : ": ", problem);
 }
 
 ChannelStatistics merged(const ChannelStatistics& own, int64_t channels, Ranks& ranks) {

@@ -3,9 +3,12 @@
 #include <torch/nn/modules/conv.h>
 #include <torch/utils.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -19,6 +22,7 @@
 #include "efficientad/core/random.h"
 #include "efficientad/core/recorder.h"
 #include "efficientad/core/version.h"
+#include "efficientad/data/image.h"
 #include "efficientad/data/loader.h"
 #include "efficientad/data/resize.h"
 #include "efficientad/detect/calibration.h"
@@ -71,6 +75,14 @@ std::string hash_of_weights(const torch::nn::Module& module) {
     hash = hash64(value.data_ptr(), value.nbytes(), hash);
   }
   return hex64(hash);
+}
+
+/// What repeats a run, or goes on with it by --resume.
+void write_options(const TrainOptions& options) {
+  TrainOptions resolved = options;
+  resolved.resume = false;
+  resolved.overwrite = false;
+  write_json(TrainingFolder(options.output).options(), options_to_json(resolved));
 }
 
 /// One training run, or one process's part of it: the first of several writes all files.
@@ -337,6 +349,10 @@ class Run {
     std::ofstream log;
     if (ranks_.first()) log.open(folder_.log(), std::ios::app);
     start_ = last_save_ = Clock::now();
+    // The run that got so far may have been stopped while it made it.
+    if (ranks_.first() && snapshot_is_due() && !fs::exists(folder_.snapshot(step_))) {
+      write_snapshot();
+    }
     Prefetcher<TrainingImages::Drawn> batches(
         step_, options_.steps, [this](int64_t step) { return images_->draw(step); },
         static_cast<int>(options_.workers));
@@ -349,9 +365,10 @@ class Run {
       const StepReport step = train_step(*drawn, factor);
       ++step_;
       if (!ranks_.first()) {
-        if (step.interrupted)
-          throw Interrupted("interrupted; the first process writes the checkpoint");
-        continue;
+        if (!step.interrupted) continue;
+        // A launcher that sees one process end may end the others: not before that is written.
+        ranks_.meet();
+        throw Interrupted("interrupted; the first process has written the checkpoint");
       }
       const LossValues& losses = step.losses;
       const double rate = factor * (options_.optimizer == "muon" ? options_.muon_learning_rate
@@ -369,13 +386,14 @@ class Run {
               .seconds = seconds()});
       constexpr double kSecondsPerMinute = 60;
       const bool interrupted = ranks_.alone() ? interrupt_requested() : step.interrupted;
-      const bool snapshot = options_.snapshot_steps > 0 && step_ % options_.snapshot_steps == 0;
+      const bool snapshot = snapshot_is_due();
       if (interrupted || snapshot || step_ == options_.steps ||
           seconds_since(last_save_) >= kSecondsPerMinute * options_.checkpoint_minutes) {
         save();
       }
       if (snapshot && !interrupted) write_snapshot();
       if (interrupted) {
+        ranks_.meet();
         throw Interrupted(
             fmt::format("interrupted after step {} of {}; {} is written: the same command with "
                         "--resume goes on",
@@ -383,6 +401,10 @@ class Run {
       }
     }
     seconds_before_ = seconds();
+  }
+
+  bool snapshot_is_due() const {
+    return options_.snapshot_steps > 0 && step_ > 0 && step_ % options_.snapshot_steps == 0;
   }
 
   /// What a step tells: its losses, and whether the user wants to stop after it.
@@ -498,9 +520,13 @@ class Run {
     // Early on, an average that is not dominated by the initial weights.
     const auto done = static_cast<double>(step_);
     const double decay = std::min(options_.ema_decay, (1 + done) / (10 + done));
+    std::vector<torch::Tensor> averages;
+    std::vector<torch::Tensor> weights;
     for (size_t i = 0; i < averages_.size(); ++i) {
-      averages_[i].second.lerp_(parameters_[i].second.detach(), 1 - decay);
+      averages.push_back(averages_[i].second);
+      weights.push_back(parameters_[i].second.detach());
     }
+    torch::_foreach_lerp_(averages, weights, 1 - decay);
   }
 
   /// Exchanges the weights and their averages, if those are to be saved.
@@ -551,10 +577,12 @@ class Run {
   TrainResult finished_before() const {
     spdlog::info("{}: is trained already", folder_.model().string());
     if (!ranks_.first()) return {};
+    const ModelBundle bundle = load_bundle(folder_.model());
     return {.model = folder_.model(),
             .train_images = static_cast<int64_t>(samples_.train.size()),
             .validation_images = static_cast<int64_t>(samples_.validation.size()),
-            .threshold = load_bundle(folder_.model()).threshold,
+            .threshold = bundle.threshold,
+            .threshold_rule = bundle.threshold_rule,
             .seconds = seconds_before_};
   }
 
@@ -563,23 +591,42 @@ class Run {
     teacher_outputs_.reset();
     ModelBundle bundle = calibrated_bundle(/*show=*/true);
     if (options_.cross_fit > 0) {
-      set_normal_scores(bundle,
-                        {.scores = folder_.scores_of_folds(options_.cross_fit),
-                         .which = "cross-fitted training images",
-                         .images = NormalImages::kCrossFitted},
-                        options_.max_fpr);
+      set_normal_scores(
+          bundle,
+          {.scores = folder_.scores_of_folds(options_.cross_fit, result_options(options_)),
+           .which = "cross-fitted training images",
+           .images = NormalImages::kCrossFitted},
+          options_.max_fpr);
     }
-    TrainOptions resolved = options_;
-    resolved.resume = false;
-    resolved.overwrite = false;
-    write_json(folder_.options(), options_to_json(resolved));
+    write_options(options_);
     TrainResult result{.model = folder_.model(),
                        .train_images = static_cast<int64_t>(samples_.train.size()),
                        .validation_images = static_cast<int64_t>(samples_.validation.size()),
                        .threshold = bundle.threshold,
+                       .threshold_rule = bundle.threshold_rule,
                        .seconds = seconds_before_};
     save_bundle(result.model, bundle);
     return result;
+  }
+
+  /// Least and greatest width / height of the images, by some of them if they are many.
+  std::array<double, 2> aspect_ratios() const {
+    constexpr size_t kEnough = 200;
+    std::array<double, 2> ratios = {std::numeric_limits<double>::infinity(), 0};
+    for (const auto* samples : {&samples_.train, &samples_.validation}) {
+      const size_t stride = (samples->size() + kEnough - 1) / kEnough;
+      for (size_t i = 0; i < samples->size(); i += stride) {
+        try {
+          const auto [height, width] = read_image_size((*samples)[i].image_path);
+          const double ratio = static_cast<double>(width) / static_cast<double>(height);
+          ratios = {std::min(ratios[0], ratio), std::max(ratios[1], ratio)};
+        } catch (const Error&) {
+          continue;  // One that was not drawn, or went away since, is no reason to lose a training.
+        }
+      }
+    }
+    if (ratios[1] <= 0) return {0, 0};
+    return ratios;
   }
 
   /// The networks as they are now, calibrated on the validation images; in eval mode.
@@ -593,6 +640,7 @@ class Run {
     bundle.model_size = options_.model_size;
     bundle.padding = options_.padding;
     bundle.image_hw = options_.image_hw();
+    bundle.aspect_ratios = aspect_ratios();
     bundle.autoencoder_input = options_.autoencoder_input;
     bundle.equalize_exposure = options_.equalize_exposure;
     bundle.teacher = networks_.teacher;
@@ -648,7 +696,7 @@ class Run {
   const std::function<void(const TrainProgress&)>& progress_;
   const std::string precision_;
   const bool device_step_;
-  const TrainingFolder folder_;
+  TrainingFolder folder_;
   const TrainingSamples samples_;
   const std::map<std::string, std::string> teacher_metadata_;
   std::unique_ptr<TrainingImages> images_;
@@ -712,17 +760,38 @@ void check_train_options(const TrainOptions& options) {
 
 namespace {
 
-/// One run, or one fold's, in its own folder; `replaces`: whose files make room, if any.
+/// The folder of a training, which is this process's from its first file on.
+class Output {
+ public:
+  explicit Output(const TrainOptions& options) : options_(options), folder_(options.output) {}
+
+  const TrainingFolder& folder() const { return folder_; }
+
+  /// Keeps other trainings out, and makes room: only when options and images are known to be good.
+  void take() {
+    if (lock_) return;
+    make_folder(folder_.path());
+    lock_.emplace(folder_.path(), "another training is writing to it");
+    // One may have been there meanwhile.
+    if (!options_.resume && !options_.overwrite) folder_.require_free();
+    if (options_.overwrite) folder_.put_aside();
+    if (!options_.resume) write_options(options_);
+  }
+
+ private:
+  const TrainOptions& options_;
+  const TrainingFolder folder_;
+  std::optional<FolderLock> lock_;
+};
+
+/// One run, or one fold's, in its own folder, which is `output` or in it.
 TrainResult run_one(const TrainOptions& options, const Teacher& teacher, torch::Device device,
                     const std::function<void(const TrainProgress&)>& progress, Ranks& ranks,
-                    Fold fold, const std::optional<TrainingFolder>& replaces) {
+                    Fold fold, Output& output) {
   Run run(options, teacher, device, progress, ranks, fold);
-  // Only now that the options and images are known to be good.
-  if (ranks.first() && replaces) replaces->put_aside();
-  std::optional<FolderLock> lock;
   if (ranks.first()) {
+    output.take();
     make_folder(options.output);
-    lock.emplace(options.output, "another training is writing to it");
     remove_leftovers(options.output);
   }
   return run.run();
@@ -730,10 +799,10 @@ TrainResult run_one(const TrainOptions& options, const Teacher& teacher, torch::
 
 /// The models of cross-fitting, one after another; those that are done are passed over.
 void run_folds(const TrainOptions& options, const Teacher& teacher, torch::Device device,
-               const std::function<void(const TrainProgress&)>& progress, Ranks& ranks) {
-  const TrainingFolder folder(options.output);
+               const std::function<void(const TrainProgress&)>& progress, Ranks& ranks,
+               Output& output) {
   for (int64_t i = 0; i < options.cross_fit; ++i) {
-    const TrainingFolder fold = folder.fold(i);
+    const TrainingFolder fold = output.folder().fold(i);
     TrainOptions one = options;
     one.output = fold.path().string();
     one.overwrite = false;
@@ -745,7 +814,7 @@ void run_folds(const TrainOptions& options, const Teacher& teacher, torch::Devic
     }
     spdlog::info("cross-fitting, model {} of {}", i + 1, options.cross_fit);
     run_one(one, teacher, device, progress, ranks, {.index = i, .count = options.cross_fit},
-            options.overwrite && i == 0 ? std::optional(folder) : std::nullopt);
+            output);
   }
 }
 
@@ -774,13 +843,12 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
   if (!options.resume && !options.overwrite) folder.require_free();
   // Only now: when the processes have met, the first begins to write.
   Ranks ranks;
-  if (!ranks.alone()) spdlog::info("process {} of {}", ranks.rank(), ranks.size());
-  if (options.cross_fit > 0 && !(options.resume && has_checkpoint)) {
-    run_folds(options, teacher, device, progress, ranks);
+  ranks.use(device);
+  Output output(options);
+  if (options.cross_fit > 0 && !(options.resume && fs::exists(folder.model()))) {
+    run_folds(options, teacher, device, progress, ranks, output);
   }
-  const bool replace = options.overwrite && options.cross_fit == 0;
-  return run_one(now, teacher, device, progress, ranks, {},
-                 replace ? std::optional(folder) : std::nullopt);
+  return run_one(now, teacher, device, progress, ranks, {}, output);
 }
 
 }  // namespace efficientad

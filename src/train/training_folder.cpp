@@ -91,23 +91,26 @@ void TrainingFolder::cut_log(int64_t steps) const {
   write_file(log(), kept);
 }
 
-void TrainingFolder::save(const Checkpoint& checkpoint) const {
-  if (has_checkpoint()) {
+void TrainingFolder::save(const Checkpoint& checkpoint) {
+  if (has_checkpoint() && !last_is_damaged_) {
     // A second name for the file, whose first one then goes to the new file.
     std::error_code ignored;
     fs::remove(previous_checkpoint(), ignored);
     fs::create_hard_link(this->checkpoint(), previous_checkpoint(), ignored);
   }
   save_checkpoint(this->checkpoint(), checkpoint);
+  last_is_damaged_ = false;
 }
 
-Checkpoint TrainingFolder::load() const {
+Checkpoint TrainingFolder::load() {
   try {
     return load_checkpoint(checkpoint());
   } catch (const Error& error) {
     if (!fs::exists(previous_checkpoint())) throw;
     spdlog::warn("{}; going on from the checkpoint before it", error.what());
-    return load_checkpoint(previous_checkpoint());
+    Checkpoint previous = load_checkpoint(previous_checkpoint());
+    last_is_damaged_ = true;
+    return previous;
   }
 }
 
@@ -129,10 +132,12 @@ void TrainingFolder::require_scores_of(const nlohmann::ordered_json& options) co
 
 bool TrainingFolder::has_scores() const { return fs::exists(scores()); }
 
-std::vector<double> TrainingFolder::scores_of_folds(int64_t count) const {
+std::vector<double> TrainingFolder::scores_of_folds(int64_t count,
+                                                    const nlohmann::ordered_json& options) const {
   std::vector<double> all;
   for (int64_t i = 0; i < count; ++i) {
     const fs::path file = fold(i).scores();
+    fold(i).require_scores_of(options);
     try {
       const auto scores = read_json(file).at("scores").get<std::vector<double>>();
       all.insert(all.end(), scores.begin(), scores.end());

@@ -43,9 +43,9 @@ class TrainingFolder {
   void cut_log(int64_t steps) const;
 
   /// Keeps the checkpoint before as well. There is a good one at every moment.
-  void save(const Checkpoint& checkpoint) const;
+  void save(const Checkpoint& checkpoint);
   /// The last checkpoint, or the one before it if that is damaged.
-  Checkpoint load() const;
+  Checkpoint load();
   void remove_checkpoints() const;
 
   /// Of the images that a fold's model judged; `options`: what makes its result.
@@ -53,8 +53,9 @@ class TrainingFolder {
   bool has_scores() const;
   /// Throws Error if the scores are of a run with other options.
   void require_scores_of(const nlohmann::ordered_json& options) const;
-  /// Of the images of all `count` folds. Throws Error if a file is damaged.
-  std::vector<double> scores_of_folds(int64_t count) const;
+  /// Of the images of all `count` folds. Throws Error if a file is missing, damaged or of a run
+  /// with other options.
+  std::vector<double> scores_of_folds(int64_t count, const nlohmann::ordered_json& options) const;
 
  private:
   std::filesystem::path previous_checkpoint() const;
@@ -63,6 +64,8 @@ class TrainingFolder {
   std::filesystem::path replaced() const;
 
   std::filesystem::path path_;
+  /// Of the two checkpoints, the one before is the good one.
+  bool last_is_damaged_ = false;
 };
 
 }  // namespace efficientad

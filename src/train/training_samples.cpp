@@ -93,10 +93,12 @@ std::string describe_images(const std::vector<Sample>& samples) {
 }
 
 void check_validation(const TrainingSamples& samples) {
-  for (const auto& sample : samples.validation) {
-    read_image(sample.image_path);
-    if (interrupt_requested()) {
-      throw Interrupted("interrupted before the first training step");
+  for (const auto* list : {&samples.validation, &samples.left_out}) {
+    for (const auto& sample : *list) {
+      read_image(sample.image_path);
+      if (interrupt_requested()) {
+        throw Interrupted("interrupted before the first training step");
+      }
     }
   }
 }

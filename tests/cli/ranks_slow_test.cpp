@@ -207,6 +207,36 @@ TEST_F(RanksOfATraining, ALostOneEndsTheJobWithACheckpoint) {
   EXPECT_TRUE(fs::exists(model("run")));
 }
 
+TEST_F(RanksOfATraining, StoppedTogetherTheyLeaveACheckpoint) {
+  const std::string line = arguments("run", "--crop-size 64 --steps 400");
+  const int port = free_port();
+  const pid_t first = start(0, port, line);
+  const pid_t second = start(1, port, line);
+  for (int i = 0; i < 3000 && read_text(err(0)).find("train 1/") == std::string::npos; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  for (const pid_t child : {second, first}) ASSERT_EQ(kill(child, SIGTERM), 0);
+  // As launchers do once one process has ended.
+  EXPECT_EQ(status_of(second), 1) << read_text(err(1));
+  kill(first, SIGKILL);
+  status_of(first);
+  EXPECT_NE(read_text(err(1)).find("the first process has written the checkpoint"),
+            std::string::npos)
+      << read_text(err(1));
+  const TensorFile checkpoint = read_safetensors(dir_.path / "run/checkpoint.safetensors");
+  EXPECT_EQ(checkpoint.metadata.at("format"), "efficientad-checkpoint");
+}
+
+TEST_F(RanksOfATraining, ASweepIsForOneProcess) {
+  const auto result =
+      run_program("/usr/bin/env",
+                  "RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=1 '" EFFICIENTAD_PROGRAM
+                  "' sweep --data x --output " +
+                      (dir_.path / "sweep").string());
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("not a sweep"), std::string::npos) << result.err;
+}
+
 TEST_F(RanksOfATraining, AllCategoriesAreSpreadByShardInstead) {
   const auto result = run_program(
       "/usr/bin/env",

@@ -278,8 +278,76 @@ TEST_F(Distiller, AnotherRunsCheckpointIsRefused) {
                Interrupted);
   request_interrupt(false);
   options_.resume = true;
-  options_.steps = 7;
-  EXPECT_ERROR(distill(options_, ignore), UsageError, "other options");
+  DistillOptions other = options_;
+  other.steps = 7;
+  EXPECT_ERROR(distill(other, ignore), UsageError, "other options");
+  // Nor are the features lost.
+  const auto features = [&] { return fs::file_size(options_.output + ".cache/features.bin"); };
+  const uintmax_t before = features();
+  other = options_;
+  other.views = 2;
+  EXPECT_ERROR(distill(other, ignore), UsageError, "other options");
+  EXPECT_EQ(features(), before);
+  const fs::path image = dir_.path / "images" / "new.png";
+  fs::copy_file(dir_.path / "images" / "0.png", image);
+  EXPECT_ERROR(distill(options_, ignore), Error, "other images or backbones");
+  EXPECT_EQ(features(), before);
+  fs::remove(image);
+  distill(options_, ignore);
+  EXPECT_TRUE(fs::exists(options_.output));
+}
+
+TEST_F(Distiller, ARunThatReplacesOneLeavesNoCheckpointOfIt) {
+  const auto interrupted_at = [&](const char* stage) {
+    EXPECT_THROW(distill(options_,
+                         [&](const DistillProgress& progress) {
+                           if (progress.stage == stage) request_interrupt(true);
+                         }),
+                 Interrupted);
+    request_interrupt(false);
+  };
+  interrupted_at("distill");
+  EXPECT_TRUE(fs::exists(options_.output + ".checkpoint"));
+  options_.overwrite = true;
+  options_.views = 2;
+  bool seen = true;
+  distill(options_, [&](const DistillProgress& progress) {
+    if (progress.stage == "distill" && progress.done == 1) {
+      seen = fs::exists(options_.output + ".checkpoint");
+    }
+  });
+  EXPECT_FALSE(seen);
+}
+
+TEST_F(Distiller, FeaturesOfOtherOptionsAreKept) {
+  cache_of("kept");
+  options_.output = (dir_.path / "second.safetensors").string();
+  options_.seed = 1;
+  EXPECT_ERROR(distill(options_, ignore), Error, "features of other images, backbones or options");
+  options_.seed = 0;
+  distill(options_, ignore);
+}
+
+TEST_F(Distiller, AFileThatCannotBeReadIsPassedOver) {
+  // Of training and held-out images, one part is left with none.
+  const std::string good = read_file(dir_.path / "images" / "0.png");
+  for (int i = 1; i < 6; ++i) {
+    write_file(dir_.path / "images" / (std::to_string(i) + ".png"), good.substr(0, 100));
+  }
+  options_.output = (dir_.path / "t.safetensors").string();
+  options_.cache.clear();
+  EXPECT_ERROR(distill(options_, ignore), Error, "none of the images can be read");
+  // Copies of one, and a broken one, in whose place another is taken.
+  for (int i = 1; i < 6; ++i) write_file(dir_.path / "images" / (std::to_string(i) + ".png"), good);
+  write_file(dir_.path / "images" / "3.png", "no image");
+  options_.flip = false;
+  options_.grey_probability = 0;
+  const FeatureCache cache = cache_of("broken");
+  for (int64_t i = 1; i < cache.size(); ++i) {
+    expect_same_bits(cache.image(i, 0, 0, kDistillSide, kDistillSide),
+                     cache.image(0, 0, 0, kDistillSide, kDistillSide));
+  }
+  EXPECT_EQ(cache.size(), 6);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "support/expect_error.h"
 #include "support/near.h"
 #include "support/temp_dir.h"
 
@@ -63,14 +64,16 @@ TEST(FeatureCache, DeletesItsOwnFilesOnly) {
   EXPECT_FALSE(std::filesystem::exists(dir.path / "shared" / "features.key"));
 }
 
-TEST(FeatureCache, RecordsOfAnotherKeyAreThrownAway) {
+TEST(FeatureCache, RecordsOfAnotherKeyAreThrownAwayIfThatIsWanted) {
   const TempDir dir;
   {
     FeatureCache cache(dir.path, "key", 16, 4, 5);
     cache.append(random_image(), random_target());
   }
   EXPECT_EQ(FeatureCache(dir.path, "key", 16, 4, 5).size(), 1);
-  EXPECT_EQ(FeatureCache(dir.path, "another", 16, 4, 5).size(), 0);
+  EXPECT_ERROR(FeatureCache(dir.path, "another", 16, 4, 5), Error, "features of other images");
+  EXPECT_EQ(FeatureCache(dir.path, "key", 16, 4, 5).size(), 1);
+  EXPECT_EQ(FeatureCache(dir.path, "another", 16, 4, 5, /*replace=*/true).size(), 0);
 }
 
 }  // namespace

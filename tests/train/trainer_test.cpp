@@ -20,6 +20,7 @@
 #include "support/expect_error.h"
 #include "support/near.h"
 #include "support/temp_dir.h"
+#include "train/training_folder.h"
 
 namespace efficientad {
 namespace {
@@ -89,6 +90,10 @@ TEST_F(TrainerTest, WritesModelOptionsAndLog) {
   EXPECT_EQ(result.validation_images, 2);
   const ModelBundle bundle = load_bundle(result.model);
   EXPECT_EQ(bundle.threshold, result.threshold);
+  EXPECT_EQ(bundle.threshold_rule, result.threshold_rule);
+  EXPECT_EQ(bundle.aspect_ratios, (std::array<double, 2>{80.0 / 70, 80.0 / 70}));
+  EXPECT_FALSE(bundle.is_of_another_shape({64, 70}));
+  EXPECT_TRUE(bundle.is_of_another_shape({64, 64}));
   EXPECT_EQ(bundle.image_hw, (std::array<int64_t, 2>{64, 64}));
   EXPECT_EQ(bundle.options.at("steps"), 4);
   EXPECT_EQ(bundle.provenance.at("penalty"), "dead leaves");
@@ -357,6 +362,11 @@ TEST_F(TrainerTest, CrossFittingJudgesEveryTrainingImageOnce) {
   options.resume = true;
   train(options);
   EXPECT_EQ(bytes("parts"), bytes("crossed"));
+  // A fold that is lost is made again, also if the model itself was begun.
+  fs::remove_all(dir_.path / "parts/cross_fit/fold_2");
+  fs::remove(dir_.path / "parts/model.safetensors");
+  train(options);
+  EXPECT_EQ(bytes("parts"), bytes("crossed"));
   options = options_to("one");
   options.cross_fit = 1;
   EXPECT_ERROR(train(options), UsageError, "must be 0 or from 2 to 20");
@@ -381,6 +391,17 @@ TEST_F(TrainerTest, SnapshotsAreModelsOfTheWayThereAndChangeNothing) {
   EXPECT_GT(half.threshold, 0);
   EXPECT_FALSE(torch::equal(half.student->parameters()[0], whole.student->parameters()[0]));
   EXPECT_FALSE(fs::exists(folder / "step_1.safetensors"));
+  // One that was not written before the run was stopped is written when it goes on.
+  TrainOptions parts = options_to("parts");
+  parts.snapshot_steps = 2;
+  EXPECT_ERROR(train(parts, 2), Interrupted, "--resume");
+  EXPECT_FALSE(fs::exists(dir_.path / "parts/snapshots/step_2.safetensors"));
+  parts.resume = true;
+  train(parts);
+  const ModelBundle late = load_bundle(dir_.path / "parts/snapshots/step_2.safetensors");
+  EXPECT_EQ(late.threshold, half.threshold);
+  EXPECT_TRUE(torch::equal(late.student->parameters()[0], half.student->parameters()[0]));
+  EXPECT_EQ(bytes("parts"), bytes("first"));
   // Another run moves them away with the rest.
   options.overwrite = true;
   options.snapshot_steps = 0;
@@ -465,6 +486,41 @@ TEST_F(TrainerTest, TwoRunsCannotHaveOneOutput) {
   EXPECT_TRUE(fs::is_empty(options_.output));
 }
 
+TEST_F(TrainerTest, ARunThatIsToReplaceOneInProgressLeavesItsFiles) {
+  options_.validation_fraction = 0.2;
+  EXPECT_ERROR(train(options_, 2), Interrupted, "--resume");
+  const fs::path checkpoint = dir_.path / "first" / "checkpoint.safetensors";
+  options_.overwrite = true;
+  for (const int64_t folds : {0, 2}) {
+    options_.cross_fit = folds;
+    const FolderLock lock(options_.output, "unused");
+    EXPECT_ERROR(train(options_), Error, "first: another training is writing to it");
+    EXPECT_TRUE(fs::exists(checkpoint));
+    EXPECT_TRUE(fs::exists(dir_.path / "first" / "options.json"));
+    EXPECT_FALSE(fs::exists(dir_.path / "first" / "replaced"));
+    EXPECT_FALSE(fs::exists(dir_.path / "first" / "cross_fit"));
+  }
+}
+
+TEST_F(TrainerTest, GoingOnFromTheCheckpointBeforeKeepsItUntilThereIsAnother) {
+  options_.checkpoint_minutes = 0;
+  EXPECT_ERROR(train(options_, 3), Interrupted, "--resume");
+  const fs::path last = dir_.path / "first" / "checkpoint.safetensors";
+  const fs::path previous = dir_.path / "first" / "checkpoint_previous.safetensors";
+  const std::string good = read_file(previous);
+  write_file(last, "damaged");
+  TrainingFolder folder(options_.output);
+  const Checkpoint loaded = folder.load();
+  EXPECT_EQ(loaded.step, 2);
+  folder.save(loaded);
+  EXPECT_EQ(read_file(previous), good);
+  EXPECT_EQ(load_checkpoint(last).step, 2);
+  // From then on, each takes the other's place again.
+  write_file(previous, "old");
+  folder.save(loaded);
+  EXPECT_EQ(load_checkpoint(previous).step, 2);
+}
+
 TEST_F(TrainerTest, PlainStepsAreTheSameWithinRounding) {
   options_.steps = 1;
   const auto log_of = [&](const std::string& output, bool plain) {
@@ -525,6 +581,21 @@ TEST_F(TrainerTest, ADamagedValidationImageStopsTheRunBeforeItBegins) {
   }
   EXPECT_ERROR(train(options_), Error, "damaged PNG file");
   EXPECT_FALSE(fs::exists(options_.output));
+}
+
+TEST_F(TrainerTest, ADamagedImageOfAFoldStopsTheRunBeforeItBegins) {
+  options_.validation_fraction = 0.2;
+  options_.cross_fit = 2;
+  for (int i = 0; i < 5; ++i) {
+    const fs::path path = dir_.path / "data" / "normal" / fmt::format("{}.png", i);
+    const std::string whole = read_file(path);
+    write_file(path, whole.substr(0, whole.size() / 2));
+    // One of the four that are trained on and judged by turns, or the one to calibrate on.
+    EXPECT_ERROR(train(options_), Error, fmt::format("{}.png: damaged PNG file", i));
+    EXPECT_EQ(std::count(stages_.begin(), stages_.end(), "train"), 0);
+    write_file(path, whole);
+    fs::remove_all(options_.output);
+  }
 }
 
 TEST_F(TrainerTest, ADamagedPenaltyImageIsPassedOver) {

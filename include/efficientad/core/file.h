@@ -59,4 +59,7 @@ uint64_t hash64_of_words(const void* data, size_t size, uint64_t start = 0xcbf29
 /// 16 hexadecimal digits.
 std::string hex64(uint64_t value);
 
+/// hash64() of a file's bytes, as hex64() writes it. Throws what read_file() throws.
+std::string hash_of_file(const std::filesystem::path& path);
+
 }  // namespace efficientad

@@ -2,10 +2,11 @@
 
 namespace efficientad {
 
-/// While one of these lives, the first Ctrl-C (SIGINT) or SIGTERM only sets a flag, so that a loop
-/// can save what it has and leave; a second one ends the program at once. The handlers that were
-/// there before return with the destructor. Programs make one; libraries only ask
-/// interrupt_requested().
+/// While one of these lives, the first Ctrl-C (SIGINT), SIGTERM or SIGHUP (unless nohup had it
+/// ignored) only sets a flag, so that a loop can save what it has and leave. A second one, more
+/// than a second later, ends the program at once (a launcher may pass on what its processes got
+/// too). The handlers that were there before return with the destructor. Programs make one;
+/// libraries only ask interrupt_requested().
 class InterruptGuard {
  public:
   InterruptGuard();

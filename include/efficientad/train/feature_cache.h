@@ -16,9 +16,9 @@ namespace efficientad {
 class FeatureCache {
  public:
   /// Opens `folder`/features.bin or begins it. `key` says what the records are (backbone, images,
-  /// options); records of another key are thrown away.
+  /// options). Records of another key are thrown away if `replace`; otherwise throws Error.
   FeatureCache(const std::filesystem::path& folder, const std::string& key, int64_t side,
-               int64_t grid, int64_t channels);
+               int64_t grid, int64_t channels, bool replace = false);
   ~FeatureCache();
   FeatureCache(const FeatureCache&) = delete;
   FeatureCache& operator=(const FeatureCache&) = delete;

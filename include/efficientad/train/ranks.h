@@ -37,6 +37,14 @@ class Ranks {
   /// process is gone.
   void sum(const std::vector<torch::Tensor>& tensors);
 
+  /// Returns when every process has called it. Throws Error if another process is gone.
+  void meet();
+
+  /// Says on what device this process computes; all must call it before sum() of tensors on a GPU,
+  /// which go through the host otherwise. If all are on GPUs and have NCCL, it exchanges those.
+  /// Throws Error if some are on GPUs and some are not.
+  void use(torch::Device device);
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

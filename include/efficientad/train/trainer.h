@@ -41,6 +41,8 @@ struct TrainResult {
   int64_t train_images = 0;
   int64_t validation_images = 0;
   double threshold = 0;
+  /// How it came about, and what it promises.
+  std::string threshold_rule;
   double seconds = 0;
 };
 
