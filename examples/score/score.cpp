@@ -15,7 +15,7 @@ int main(int argc, char** argv) {
                                          efficientad::select_device("auto"));
     for (int i = 2; i < argc; ++i) {
       // uint8 [height, width, 3], RGB, of any size. Of a camera's frame in memory:
-      // torch::from_blob(bytes, {height, width, 3}, torch::kUInt8).
+      // torch::from_blob(bytes, {height, width, 3}, torch::kUInt8), of a grey one {height, width}.
       const torch::Tensor image_u8 = efficientad::read_image(argv[i]);
       const efficientad::Detection detection = efficientad::score_image(detector, image_u8);
       // detection.map_at_image: float32 [height, width], high where the image is unusual.

@@ -23,6 +23,7 @@ constexpr Command kCommands[] = {
     {"train", cli::train, "train a detector on images of good parts"},
     {"eval", cli::eval, "measure a detector on a data set: report, scores, anomaly maps"},
     {"infer", cli::infer, "score images, and draw heat maps"},
+    {"serve", cli::serve, "stay loaded and score the images whose paths come on stdin"},
     {"sweep", cli::sweep, "train and evaluate over numbers of images, seeds and options"},
     {"threshold", cli::threshold, "choose a model's threshold anew"},
     {"bench", cli::bench, "time a model on this machine"},

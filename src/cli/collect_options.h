@@ -11,6 +11,7 @@ namespace efficientad::cli {
 struct CollectOptions {
   std::vector<std::string> folders;
   std::string output;
+  bool each = false;
 
   template <class Visitor>
   void visit(Visitor&& visitor) {
@@ -20,6 +21,9 @@ struct CollectOptions {
                        .required = true});
     visitor("output", output,
             OptionInfo{.help = "folder to write summary.csv and summary.md to", .required = true});
+    visitor("each", each,
+            OptionInfo{.help = "a row for every report, as to compare an old and a new model: no "
+                               "means, and two may be of the same category, size and seed"});
   }
 };
 

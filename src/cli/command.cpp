@@ -4,11 +4,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/file.h"
 #include "efficientad/core/json.h"
 #include "efficientad/core/log.h"
 #include "efficientad/core/version.h"
@@ -97,6 +100,13 @@ void add_common(CLI::App& app, CommonFlags& common) {
 }
 
 void parse(CLI::App& app, std::vector<std::string> values) {
+  for (auto& value : values) {
+    // CLI11 would take a file or folder "[a]" for a list of one.
+    std::error_code ignored;
+    if (value.starts_with('[') && value.ends_with(']') && std::filesystem::exists(value, ignored)) {
+      value = "./" + value;
+    }
+  }
   std::reverse(values.begin(), values.end());
   try {
     app.parse(values);
@@ -129,6 +139,28 @@ std::string config_path(const std::vector<std::string>& values) {
   return path;
 }
 
+/// In the order of ResultKind.
+constexpr std::array<const char*, 4> kHeld = {"a training", "an evaluation", "results of infer",
+                                              "results of probe-shift"};
+constexpr std::array<const char*, 4> kNames = {"training", "report", "results", "shifts"};
+
+/// Whose results a folder holds, by its files.
+std::optional<ResultKind> results_in(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  const auto has = [&](const char* name) {
+    return std::filesystem::exists(folder / name, ignored);
+  };
+  if (has("train_log.csv")) return ResultKind::kTraining;
+  if (has("report.json")) return ResultKind::kEvaluation;
+  if (has("shifts.csv")) return ResultKind::kShifts;
+  if (!has("scores.csv")) return std::nullopt;
+  const std::string scores = read_file(folder / "scores.csv");
+  const std::string columns = scores.substr(0, scores.find('\n'));
+  if (columns.find("label") != std::string::npos) return ResultKind::kEvaluation;
+  if (columns.find("latency_ms") != std::string::npos) return ResultKind::kInference;
+  return std::nullopt;
+}
+
 nlohmann::json read_config(const std::string& path) {
   try {
     return read_json(path);
@@ -155,11 +187,11 @@ CommonFlags internal::parse_options(const Arguments& arguments, const std::strin
   return common;
 }
 
-void make_result_folder(const std::filesystem::path& folder) {
-  std::error_code ignored;
-  require_usage(!std::filesystem::exists(folder / "train_log.csv", ignored),
-                "{}: is the folder of a training; choose another output folder, such as {}",
-                folder.string(), (folder / "report").string());
+void make_result_folder(const std::filesystem::path& folder, ResultKind kind) {
+  const std::optional<ResultKind> found = results_in(folder);
+  require_usage(!found || *found == kind, "{}: holds {}; choose another output folder, such as {}",
+                folder.string(), found ? kHeld.at(static_cast<size_t>(*found)) : "",
+                (folder / kNames.at(static_cast<size_t>(kind))).string());
   make_folder(folder);
 }
 

@@ -40,9 +40,12 @@ CommonFlags parse_options(const Arguments& arguments, const std::string& descrip
   return internal::parse_options(arguments, description, list_options(options));
 }
 
-/// Makes a folder for results. Throws UsageError if a training lives in it, whose options.json they
-/// would replace.
-void make_result_folder(const std::filesystem::path& folder);
+/// What a command's results are.
+enum class ResultKind { kTraining, kEvaluation, kInference, kShifts };
+
+/// Makes a folder for results. Throws UsageError if another command's are in it, whose options.json
+/// or scores.csv these would replace.
+void make_result_folder(const std::filesystem::path& folder, ResultKind kind);
 
 // The commands, one file each. They return the exit status.
 int bench(const Arguments& arguments);
@@ -54,6 +57,7 @@ int infer(const Arguments& arguments);
 int inspect(const Arguments& arguments);
 int options_table(const Arguments& arguments);
 int probe_shift(const Arguments& arguments);
+int serve(const Arguments& arguments);
 int sweep(const Arguments& arguments);
 int synth(const Arguments& arguments);
 int threshold(const Arguments& arguments);

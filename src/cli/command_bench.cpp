@@ -275,6 +275,10 @@ int bench(const Arguments& arguments) {
   const std::string engine = resolve_engine(options.engine, device);
   require_usage(!options.layers || engine != "reference",
                 "--layers: engine {} has no layers to time; use --engine cpu or cuda", engine);
+  const BenchOptions defaults;
+  require_usage(options.throughput ||
+                    (options.batches == defaults.batches && options.callers == defaults.callers),
+                "batches and callers are for --throughput, which is not given");
   const std::vector<int64_t> batches = parse_batches(options.batches);
   require(options.image.empty() || fs::exists(options.image), "{}: no such file", options.image);
   std::optional<std::array<int64_t, 2>> size_hw;

@@ -18,7 +18,7 @@ int collect(const Arguments& arguments) {
       options);
   const auto reports = find_reports({options.folders.begin(), options.folders.end()});
   require(!reports.empty(), "there is no report.json in {}", join(options.folders));
-  const Collection collection = efficientad::collect(reports);
+  const Collection collection = efficientad::collect(reports, options.each);
   const fs::path output = options.output;
   make_folder(output);
   write_file(output / "summary.csv", collection.csv);

@@ -12,7 +12,9 @@
 #include "efficientad/core/json.h"
 #include "efficientad/core/log.h"
 #include "efficientad/core/progress.h"
+#include "efficientad/core/version.h"
 #include "efficientad/data/dataset.h"
+#include "efficientad/data/saturation.h"
 #include "efficientad/detect/detector.h"
 #include "efficientad/eval/evaluate.h"
 #include "efficientad/eval/html_report.h"
@@ -32,13 +34,8 @@ struct Places {
   fs::path maps;
 };
 
-std::string hash_of_file(const fs::path& file) {
-  const std::string content = read_file(file);
-  return hex64(hash64(content.data(), content.size()));
-}
-
-/// What a report depends on beside its options: model, engine, and names, sizes and times of the
-/// test images and masks.
+/// What a report depends on beside its options: program, model, engine, and names, labels, sizes
+/// and times of the test images and masks.
 Json inputs_of(const EvalOptions& options, const Dataset& dataset, torch::Device device) {
   uint64_t hash = hash64(nullptr, 0);
   const auto add = [&](const fs::path& file) {
@@ -49,10 +46,12 @@ Json inputs_of(const EvalOptions& options, const Dataset& dataset, torch::Device
     hash = hash64(state.data(), state.size(), hash);
   };
   for (const auto& sample : dataset.test) {
+    hash = hash64(sample.defect.data(), sample.defect.size(), hash);
     add(sample.image_path);
     for (const auto& mask : sample.mask_paths) add(mask);
   }
-  Json inputs = {{"test_files", hex64(hash)}};
+  add(saturation_file_of(dataset));
+  Json inputs = {{"program", version()}, {"test_files", hex64(hash)}};
   if (options.maps.empty()) {
     const std::string engine = resolve_engine(options.engine, device);
     inputs["model"] = hash_of_file(options.model);
@@ -77,8 +76,8 @@ bool is_current(const Json& report, const EvalOptions& options, torch::Device de
   }
   if (before != now) return false;
   try {
-    const auto dataset =
-        open_dataset(options.dataset, options.data, options.category, options.folder());
+    const auto dataset = open_dataset(options.dataset, options.data, options.category,
+                                      options.folder(), DatasetPart::kTest);
     return report.at("inputs") == inputs_of(options, dataset, device);
   } catch (const Error&) {
     return false;  // Who evaluates it will be told.
@@ -98,8 +97,8 @@ std::optional<Json> report_in(const fs::path& file) {
 
 /// Evaluates one category and writes its report, which is given back.
 Json evaluate_one(const EvalOptions& options, const Places& places, torch::Device device) {
-  const Dataset dataset =
-      open_dataset(options.dataset, options.data, options.category, options.folder());
+  const Dataset dataset = open_dataset(options.dataset, options.data, options.category,
+                                       options.folder(), DatasetPart::kTest);
   // Before any of it is read: what changes meanwhile makes the report an old one.
   const Json inputs = inputs_of(options, dataset, device);
   std::optional<Detector> detector;
@@ -117,7 +116,7 @@ Json evaluate_one(const EvalOptions& options, const Places& places, torch::Devic
                  dataset.test.size(), dataset.category);
   }
   require_apart(dataset, places.report);
-  make_result_folder(places.report);
+  make_result_folder(places.report, ResultKind::kEvaluation);
   const FolderLock lock(places.report, "another program is writing to it");
   Progress progress("eval", static_cast<int64_t>(dataset.test.size()), "image");
   const EvaluateSettings settings = {
@@ -182,6 +181,9 @@ int evaluate_all(const EvalOptions& options, torch::Device device, bool json) {
     one.category = category;
     if (options.maps.empty()) {
       one.model = (fs::path(options.model) / category / "model.safetensors").string();
+    } else {
+      // Not another category's, should this one have none.
+      one.maps = (fs::path(options.maps) / category).string();
     }
     return one;
   };
@@ -253,8 +255,11 @@ int eval(const Arguments& arguments) {
   if (!options.maps.empty()) {
     const EvalOptions defaults;
     require_usage(options.engine == defaults.engine && options.precision == defaults.precision &&
-                      options.shift_average == defaults.shift_average,
-                  "engine, precision and shift_average are for --model, not for --maps");
+                      options.shift_average == defaults.shift_average &&
+                      options.device == defaults.device &&
+                      options.batch_size == defaults.batch_size,
+                  "engine, device, precision, batch_size and shift_average are for --model, not "
+                  "for --maps");
   }
   const InterruptGuard guard;
   set_threads(options.threads);

@@ -1,17 +1,20 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <deque>
 #include <filesystem>
 #include <future>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
 
 #include "cli/command.h"
 #include "cli/infer_options.h"
+#include "cli/infer_results.h"
 #include "cli/input_images.h"
 #include "efficientad/core/device.h"
 #include "efficientad/core/file.h"
@@ -23,7 +26,7 @@
 #include "efficientad/data/resize.h"
 #include "efficientad/detect/detector.h"
 #include "efficientad/eval/heatmap.h"
-#include "efficientad/eval/report.h"
+#include "efficientad/eval/regions.h"
 #include "efficientad/eval/score_image.h"
 
 namespace efficientad::cli {
@@ -49,17 +52,22 @@ fs::path common_folder(const std::vector<fs::path>& images) {
 }
 
 /// A name for each image's results: its path below the folder that all images share, without the
-/// ending; with the ending where two images differ in nothing else.
+/// ending; with the ending where images differ in nothing else.
 std::vector<std::string> result_names(const std::vector<fs::path>& images) {
   const fs::path common = common_folder(images);
+  const auto stem_of = [&](const fs::path& image) {
+    const fs::path relative = plain(image).lexically_relative(common);
+    return (relative.parent_path() / relative.stem()).string();
+  };
+  std::map<std::string, int64_t> count;
+  for (const auto& image : images) ++count[stem_of(image)];
   std::vector<std::string> names;
   std::set<std::string> taken;
   for (const auto& image : images) {
-    const fs::path relative = plain(image).lexically_relative(common);
-    const std::string stem = (relative.parent_path() / relative.stem()).string();
-    std::string name = stem;
-    if (taken.count(name) > 0) name = relative.string();
-    for (int i = 2; taken.count(name) > 0; ++i) name = fmt::format("{}_{}", stem, i);
+    const std::string stem = stem_of(image);
+    const std::string whole = plain(image).lexically_relative(common).string();
+    std::string name = count[stem] > 1 ? whole : stem;
+    for (int i = 2; taken.count(name) > 0; ++i) name = fmt::format("{}_{}", whole, i);
     taken.insert(name);
     names.push_back(name);
   }
@@ -89,19 +97,10 @@ LoadedImage load(const fs::path& path, const Detector& detector) {
   return loaded;
 }
 
-/// An image's result.
-struct Scored {
-  std::string path;
-  double score = 0;
-  bool anomalous = false;
-  std::optional<double> normal_share{};
-  double latency_ms = 0;
-};
-
 /// What became of an image.
 struct Outcome {
   std::optional<Scored> scored{};
-  /// It could not be read, or its maps not be written.
+  /// It could not be read or scored, or its maps not be written.
   std::optional<Failure> failure{};
 };
 
@@ -110,11 +109,16 @@ Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const s
                     const InferOptions& options, const std::string& name) {
   if (!loaded.error.empty()) return {.failure = Failure{path, loaded.error}};
   const auto start = Clock::now();
-  const Detection detection =
-      loaded.input_u8.defined()
-          ? detector.finish(detector.maps_of_bytes(loaded.input_u8.unsqueeze(0))[0],
-                            {loaded.image_u8.size(0), loaded.image_u8.size(1)})
-          : score_image(detector, loaded.image_u8, options.maps || options.heatmaps);
+  Detection detection;
+  try {
+    detection = loaded.input_u8.defined()
+                    ? detector.finish(detector.maps_of_bytes(loaded.input_u8.unsqueeze(0))[0],
+                                      {loaded.image_u8.size(0), loaded.image_u8.size(1)})
+                    : score_image(detector, loaded.image_u8,
+                                  options.maps || options.heatmaps || options.regions);
+  } catch (const std::exception& error) {
+    return {.failure = Failure{path, fmt::format("{}: {}", path, message_of(error))}};
+  }
   const double latency_ms = loaded.resize_ms + ms_since(start);
   if (!std::isfinite(detection.score)) {
     return {.failure = Failure{
@@ -122,14 +126,32 @@ Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const s
                                   "are damaged",
                                   path)}};
   }
-  Outcome outcome = {.scored = Scored{path, detection.score, detection.anomalous,
-                                      detection.normal_share, latency_ms}};
   const fs::path output = options.output;
+  Outcome outcome = {.scored = Scored{.path = path,
+                                      .score = detection.score,
+                                      .anomalous = detection.anomalous,
+                                      .normal_share = detection.normal_share,
+                                      .latency_ms = latency_ms}};
+  outcome.scored->of_another_shape =
+      detector.bundle().is_of_another_shape({loaded.image_u8.size(0), loaded.image_u8.size(1)});
+  if (detection.map_at_image.defined()) {
+    const int64_t at = detection.map_at_image.argmax().item<int64_t>();
+    const int64_t width = detection.map_at_image.size(1);
+    outcome.scored->peak_xy = std::array<int64_t, 2>{at % width, at / width};
+  }
   try {
-    if (options.maps) write_tiff(output / "maps" / (name + ".tiff"), detection.map_at_image);
+    if (options.regions) {
+      outcome.scored->regions =
+          anomalous_regions(detection.map_at_image, detector.bundle().threshold);
+    }
+    if (options.maps) {
+      write_tiff(output / map_file(name), detection.map_at_image);
+      outcome.scored->map = map_file(name);
+    }
     if (options.heatmaps) {
-      write_image(output / "heatmaps" / (name + ".png"),
+      write_image(output / heatmap_file(name),
                   draw_heatmap(loaded.image_u8, detection, detector.bundle().threshold, name));
+      outcome.scored->heatmap = heatmap_file(name);
     }
   } catch (const std::exception& error) {
     outcome.failure = Failure{path, message_of(error)};
@@ -137,75 +159,35 @@ Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const s
   return outcome;
 }
 
-void write_scores(const fs::path& output, const std::vector<Scored>& results,
-                  const std::vector<Failure>& failures) {
-  std::string scores = csv_line({"path", "score", "decision", "latency_ms", "normal_share"});
-  for (const auto& result : results) {
-    scores += csv_line({result.path, fmt::format("{:.9g}", result.score),
-                        decision_name(result.anomalous), fmt::format("{:.3f}", result.latency_ms),
-                        result.normal_share ? fmt::format("{:.6g}", *result.normal_share) : ""});
-  }
-  write_file(output / "scores.csv", scores);
-  if (failures.empty()) {
-    // One of an earlier run would be taken for this one's.
-    std::error_code ignored;
-    fs::remove(output / "errors.csv", ignored);
-    return;
-  }
-  std::string errors = csv_line({"path", "error"});
-  for (const auto& failure : failures) errors += csv_line({failure.path, failure.reason});
-  write_file(output / "errors.csv", errors);
-}
-
-double median_latency(const std::vector<Scored>& results) {
-  std::vector<double> values;
-  for (const auto& result : results) values.push_back(result.latency_ms);
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-void print_results(const InferOptions& options, const std::vector<Scored>& results,
-                   const std::vector<Failure>& failures, double threshold, bool json) {
-  const auto anomalous =
-      std::count_if(results.begin(), results.end(), [](const Scored& r) { return r.anomalous; });
+/// Deletes what a killed run left half written; says so if maps or pictures of an earlier run stay.
+void tidy(const InferOptions& options) {
   const fs::path output = options.output;
-  if (json) {
-    const nlohmann::ordered_json line = {
-        {"output", options.output}, {"images", results.size()},
-        {"anomalous", anomalous},   {"unreadable", failures.size()},
-        {"threshold", threshold},   {"median_latency_ms", median_latency(results)}};
-    fmt::print("{}\n", dump_json(line));
-    return;
-  }
-  constexpr size_t kRows = 40;
-  size_t width = 4;
-  for (size_t i = 0; i < std::min(results.size(), kRows); ++i) {
-    width = std::max(width, printable(results[i].path).size());
-  }
-  if (!results.empty()) {
-    fmt::print("{:{}}  {:>10}  {:9}  {:>10}\n", "path", width, "score", "decision", "latency ms");
-  }
-  for (size_t i = 0; i < std::min(results.size(), kRows); ++i) {
-    const auto& result = results[i];
-    fmt::print("{:{}}  {:>10.4f}  {:9}  {:>10.1f}\n", printable(result.path), width, result.score,
-               decision_name(result.anomalous), result.latency_ms);
-  }
-  if (results.size() > kRows) fmt::print("… {} more in scores.csv\n", results.size() - kRows);
-  if (results.empty()) {
-    fmt::print("no image scored\n");
-  } else {
-    fmt::print("\n{} images scored, {} anomalous (score above {:.4g}); median latency {:.1f} ms\n",
-               results.size(), anomalous, threshold, median_latency(results));
-  }
-  fmt::print("scores: {}\n", (output / "scores.csv").string());
-  if (options.heatmaps) fmt::print("heat maps: {}\n", (output / "heatmaps").string());
-  if (options.maps) fmt::print("anomaly maps: {}\n", (output / "maps").string());
-  if (!failures.empty()) {
-    fmt::print("{} could not be read, or their maps not be written: {}\n", failures.size(),
-               (output / "errors.csv").string());
-  }
+  remove_leftovers(output);
+  const auto look_into = [&](const char* name) {
+    std::error_code ignored;
+    const fs::path folder = output / name;
+    bool full = false;
+    remove_leftovers(folder);
+    for (fs::recursive_directory_iterator entry(folder, ignored), end; entry != end;
+         entry.increment(ignored)) {
+      if (entry->is_directory(ignored)) {
+        remove_leftovers(entry->path());
+      } else {
+        full = true;
+      }
+    }
+    if (!full) return;
+    spdlog::warn("{}: holds files of an earlier run; those of other images stay", folder.string());
+  };
+  if (options.maps) look_into("maps");
+  if (options.heatmaps) look_into("heatmaps");
+}
+
+/// Those that an earlier run made for an image, which this one could not judge.
+void remove_pictures(const fs::path& output, const std::string& name) {
+  std::error_code ignored;
+  fs::remove(output / map_file(name), ignored);
+  fs::remove(output / heatmap_file(name), ignored);
 }
 
 }  // namespace
@@ -214,11 +196,13 @@ int infer(const Arguments& arguments) {
   InferOptions options;
   const CommonFlags common = parse_options(
       arguments,
-      "Score images: scores.csv with path, score, decision and latency (from the decoded image to "
-      "the decision: resize, networks, map at the image's size), and, if wanted, heat maps and "
-      "anomaly maps, named by the images' paths below the folder that they share. Images that "
-      "cannot be read are listed in errors.csv and passed over; the exit status is then 1. While "
-      "it runs, these files are written anew every minute with what is done.",
+      "Score images: scores.csv with path, score, decision, latency (from the decoded image to the "
+      "decision: resize, networks, map at the image's size) and the map's maximum, summary.json "
+      "with "
+      "what they were made with, and, if wanted, heat maps and anomaly maps, named by the images' "
+      "paths below the folder that they share. Images that cannot be read are listed in errors.csv "
+      "and passed over; the exit status is then 1. While it runs, these files are written anew "
+      "every minute with what is done.",
       options);
   const InterruptGuard guard;
   const fs::path output = options.output;
@@ -237,10 +221,9 @@ int infer(const Arguments& arguments) {
                                                    precision, options.shift_average));
   }
   warn_of_shift_average(options.model, detectors.front()->bundle(), options.shift_average);
-  make_result_folder(output);
+  make_result_folder(output, ResultKind::kInference);
   const FolderLock lock(output, "another program is writing to it");
-  remove_leftovers(output);
-  const double threshold = detectors.front()->bundle().threshold;
+  tidy(options);
   const auto input_hw = detectors.front()->input_hw();
   for (const auto& failure : inputs.failures) spdlog::error("{}: {}", failure.path, failure.reason);
 
@@ -257,31 +240,40 @@ int infer(const Arguments& arguments) {
       readers, /*ahead=*/std::max(8, 4 * readers));
   const auto judge = [&](int64_t i, const LoadedImage& loaded) {
     const auto place = static_cast<size_t>(i);
-    return judge_image(*detectors[place % detectors.size()], loaded, inputs.images[place].string(),
-                       options, names[place]);
+    Outcome outcome = judge_image(*detectors[place % detectors.size()], loaded,
+                                  inputs.images[place].string(), options, names[place]);
+    if (!outcome.scored) remove_pictures(output, names[place]);
+    return outcome;
   };
   // While a GPU computes, what it gave before is drawn and written.
   const size_t side_by_side = options.callers > 0
                                   ? static_cast<size_t>(options.callers)
                                   : (devices.front().is_cuda() ? 2 * devices.size() : 1);
   std::deque<std::future<Outcome>> begun;
-  std::vector<Scored> results;
-  std::vector<Failure> failures = inputs.failures;
+  Inference results({.model = options.model,
+                     .model_hash = hash_of_file(options.model),
+                     .engine = engine,
+                     .precision = precision,
+                     .device = describe_device(devices.front()),
+                     .shift_average = options.shift_average,
+                     .threshold = detectors.front()->bundle().threshold,
+                     .threshold_rule = detectors.front()->bundle().threshold_rule});
+  results.failures = inputs.failures;
   int64_t done = 0;
   Progress progress("infer", total, "image");
   constexpr double kSaveEveryMs = 60'000;
   auto saved = Clock::now();
   const auto save = [&] {
-    write_scores(output, results, failures);
+    results.write(options);
     write_json(output / "options.json", options_to_json(options));
   };
   const auto take_first = [&] {
     const Outcome outcome = begun.front().get();
     begun.pop_front();
-    if (outcome.scored) results.push_back(*outcome.scored);
+    if (outcome.scored) results.add(*outcome.scored);
     if (outcome.failure) {
       spdlog::error("{}", outcome.failure->reason);
-      failures.push_back(*outcome.failure);
+      results.failures.push_back(*outcome.failure);
     }
     progress.update(++done);
     // So that a long run that is killed leaves what it had.
@@ -294,13 +286,18 @@ int infer(const Arguments& arguments) {
       saved = Clock::now();
     }
   };
-  for (int64_t i = 0; i < total && !interrupt_requested(); ++i) {
-    auto loaded = std::make_shared<LoadedImage>(loader.next().value());
-    begun.push_back(std::async(side_by_side > 1 ? std::launch::async : std::launch::deferred,
-                               [&judge, i, loaded] { return judge(i, *loaded); }));
-    if (begun.size() >= side_by_side) take_first();
+  try {
+    for (int64_t i = 0; i < total && !interrupt_requested(); ++i) {
+      auto loaded = std::make_shared<LoadedImage>(loader.next().value());
+      begun.push_back(std::async(side_by_side > 1 ? std::launch::async : std::launch::deferred,
+                                 [&judge, i, loaded] { return judge(i, *loaded); }));
+      if (begun.size() >= side_by_side) take_first();
+    }
+    while (!begun.empty()) take_first();
+  } catch (...) {
+    save();
+    throw;
   }
-  while (!begun.empty()) take_first();
   if (done < total) {
     save();
     throw Interrupted(
@@ -308,8 +305,8 @@ int infer(const Arguments& arguments) {
   }
   progress.finish();
   save();
-  print_results(options, results, failures, threshold, common.json);
-  return failures.empty() ? 0 : 1;
+  results.print(options, common.json);
+  return results.failures.empty() ? 0 : 1;
 }
 
 }  // namespace efficientad::cli

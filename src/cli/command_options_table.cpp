@@ -6,6 +6,7 @@
 #include "cli/eval_options.h"
 #include "cli/infer_options.h"
 #include "cli/probe_shift_options.h"
+#include "cli/serve_options.h"
 #include "cli/sweep_options.h"
 #include "cli/threshold_options.h"
 #include "cli/verify_options.h"
@@ -67,6 +68,7 @@ int options_table(const Arguments& arguments) {
   print_table<SweepOptions>("sweep");
   print_table<CollectOptions>("collect");
   print_table<InferOptions>("infer");
+  print_table<ServeOptions>("serve");
   print_table<ThresholdOptions>("threshold");
   print_table<BenchOptions>("bench");
   print_table<VerifyOptions>("verify");

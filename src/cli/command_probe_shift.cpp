@@ -248,6 +248,10 @@ int probe_shift(const Arguments& arguments) {
                 "a defect needs its mask, and a mask its defect: give --defect and --mask");
   require_usage(options.defect.empty() || options.synthetic == "none",
                 "a defect comes from a file or is drawn: give one of --defect and --synthetic");
+  const ProbeShiftOptions defaults;
+  require_usage(options.synthetic != "none" ||
+                    (options.size == defaults.size && options.contrast == defaults.contrast),
+                "size and contrast are of a drawn defect: give --synthetic too");
   const InterruptGuard guard;
   const fs::path output = options.output;
   InputImages inputs = find_images(
@@ -255,7 +259,7 @@ int probe_shift(const Arguments& arguments) {
   const std::vector<fs::path> images = spread(inputs.images, options.images);
   ModelBundle bundle = load_bundle(options.model);
   const std::optional<Defect> defect = defect_of(options, bundle.image_hw);
-  if (!options.output.empty()) make_result_folder(output);
+  if (!options.output.empty()) make_result_folder(output, ResultKind::kShifts);
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
   const std::string engine = resolve_engine(options.engine, device);

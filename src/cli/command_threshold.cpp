@@ -1,7 +1,10 @@
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "cli/command.h"
 #include "cli/input_images.h"
@@ -29,7 +32,8 @@ struct LoadedImage {
   std::array<int64_t, 2> size_hw;
 };
 
-/// The scores of images that are known to be normal.
+/// The scores of images that are known to be normal. The highest are told: one that is far above
+/// the others may show a defect.
 std::vector<double> score_images(const ThresholdOptions& options, ModelBundle bundle) {
   const InputImages inputs = find_images(options.normal_images, {});
   require(inputs.failures.empty(), "{}: {}", inputs.failures.empty() ? "" : inputs.failures[0].path,
@@ -53,6 +57,14 @@ std::vector<double> score_images(const ThresholdOptions& options, ModelBundle bu
     if (interrupt_requested()) throw Interrupted("interrupted; nothing is changed");
   }
   progress.finish();
+  std::vector<std::pair<double, size_t>> highest;
+  for (size_t i = 0; i < scores.size(); ++i) highest.emplace_back(scores[i], i);
+  std::sort(highest.rbegin(), highest.rend());
+  constexpr size_t kTold = 3;
+  highest.resize(std::min(kTold, highest.size()));
+  for (const auto& [score, place] : highest) {
+    spdlog::info("among the highest: {:.6g} {}", score, inputs.images[place].string());
+  }
   return scores;
 }
 
@@ -88,6 +100,31 @@ std::vector<LabelledScore> read_scores(const std::string& file) {
   return scores;
 }
 
+/// What scores.csv was made with, by the report.json beside it; 0 without one. Throws Error if it
+/// is of another model.
+int64_t shift_average_of_scores(const std::string& scores, const ModelBundle& bundle) {
+  const fs::path file = fs::path(scores).parent_path() / "report.json";
+  if (scores.empty() || !fs::exists(file)) return 0;
+  const nlohmann::json report = read_json(file);
+  const auto number = [&](const std::string& pointer) -> std::optional<double> {
+    const nlohmann::json::json_pointer place(pointer);
+    if (!report.contains(place) || !report.at(place).is_number()) return std::nullopt;
+    return report.at(place).get<double>();
+  };
+  require(report.contains("model"), "{}: its scores are of no model (of maps that were given)",
+          scores);
+  // Every training has its own, and scores are in units of them.
+  const std::string quantiles = "/model/quantiles/";
+  for (const auto& [name, own] : {std::pair{"q_a_st", bundle.quantiles.q_a_st},
+                                  {"q_b_st", bundle.quantiles.q_b_st},
+                                  {"q_a_ae", bundle.quantiles.q_a_ae},
+                                  {"q_b_ae", bundle.quantiles.q_b_ae}}) {
+    require(number(quantiles + name).value_or(own) == own, "{}: its scores are of another model",
+            scores);
+  }
+  return static_cast<int64_t>(number("/options/shift_average").value_or(0));
+}
+
 void set_threshold(const ThresholdOptions& options, ModelBundle& bundle) {
   if (options.rule == "fpr") {
     if (!options.normal_images.empty()) {
@@ -117,6 +154,7 @@ void set_threshold(const ThresholdOptions& options, ModelBundle& bundle) {
                                                            which, bundle.normal_images);
     bundle.threshold = threshold.value;
     bundle.threshold_rule = threshold.rule;
+    bundle.threshold_shift_average = bundle.normal_scores_shift_average;
     return;
   }
   Threshold threshold = {.value = 0, .rule = "given by hand"};
@@ -133,6 +171,7 @@ void set_threshold(const ThresholdOptions& options, ModelBundle& bundle) {
                 threshold.value);
   bundle.threshold = threshold.value;
   bundle.threshold_rule = threshold.rule;
+  bundle.threshold_shift_average = shift_average_of_scores(options.scores, bundle);
 }
 
 }  // namespace

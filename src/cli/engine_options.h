@@ -45,13 +45,21 @@ struct EngineOptions {
 /// Warns if an image's score would be set against those of another shift average.
 inline void warn_of_shift_average(const std::string& model, const ModelBundle& bundle,
                                   int64_t shift_average) {
-  if (bundle.normal_scores.empty() || bundle.normal_scores_shift_average == shift_average) return;
+  const int64_t of_threshold = bundle.threshold_shift_average;
+  const int64_t of_normal = bundle.normal_scores_shift_average;
+  const bool threshold = of_threshold != 0 && of_threshold != shift_average;
+  const bool normal = !bundle.normal_scores.empty() && of_normal != shift_average;
+  if (!threshold && !normal) return;
+  const int64_t other = threshold ? of_threshold : of_normal;
   spdlog::warn(
-      "{}: its normal images' scores (and its threshold, if it is one of them) are of "
-      "--shift-average {}; this run's scores, with {}, are {}; \"efficientad threshold "
-      "--normal-images\" makes new ones",
-      model, bundle.normal_scores_shift_average, shift_average,
-      shift_average > bundle.normal_scores_shift_average ? "lower" : "higher");
+      "{}: its {} of --shift-average {}; this run's scores, with {}, are {}; \"efficientad "
+      "threshold\" makes {}",
+      model,
+      threshold && normal ? "threshold and its normal images' scores are"
+      : threshold         ? "threshold is"
+                          : "normal images' scores (for normal_share) are",
+      other, shift_average, shift_average > other ? "lower" : "higher",
+      normal ? "new ones, with --normal-images" : "a new one");
 }
 
 }  // namespace efficientad::cli

@@ -16,6 +16,7 @@ struct InferOptions : EngineOptions {
   std::string output;
   bool heatmaps = false;
   bool maps = false;
+  bool regions = false;
   int64_t callers = 0;
 
   template <class Visitor>
@@ -30,6 +31,9 @@ struct InferOptions : EngineOptions {
             OptionInfo{.help = "draw the anomaly map over each image: <output>/heatmaps/*.png"});
     visitor("maps", maps,
             OptionInfo{.help = "write each anomaly map as float32 TIFF: <output>/maps/*.tiff"});
+    visitor(
+        "regions", regions,
+        OptionInfo{.help = "write where each map is above the threshold: <output>/regions.csv"});
     EngineOptions::visit(visitor);
     visitor("callers", callers,
             OptionInfo{.help = "images that are scored, drawn and written side by side; 0: one on "

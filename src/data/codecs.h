@@ -19,11 +19,13 @@ struct Raster {
   torch::Tensor pixels;
   /// EXIF orientation, 1 to 8.
   int orientation = 1;
+  /// The largest sample of a file with 16 bits a sample; -1 for others.
+  int highest_of_16_bits = -1;
 };
 
 /// How 16-bit samples become uint8. (Those of fewer than 8 bits are always spread over 0..255.)
 enum class Depth {
-  /// Of 16 bits the low byte is dropped, as in Pillow and OpenCV.
+  /// Of 16 bits the low byte is dropped, as in OpenCV.
   kScaled,
   /// 16-bit values stay as they are, but those above 255 become 255.
   kOwnValues,

@@ -8,6 +8,7 @@
 
 #include "efficientad/core/error.h"
 #include "efficientad/core/random.h"
+#include "efficientad/data/image.h"
 #include "layouts.h"
 #include "text.h"
 
@@ -31,13 +32,28 @@ constexpr uint64_t kShotsStream = 0x73686f7473;
 const std::vector<std::string> kLayouts = {"mvtec", "mvtec2", "loco", "visa",
                                            "btad",  "folder", "csv"};
 
+/// Whether the test images of a category's folder may be filed as MVTec LOCO's: a folder of masks
+/// for each, or, without masks, its kinds of defect.
+bool tests_as_loco(const fs::path& folder) {
+  const fs::path truth = folder / "ground_truth";
+  if (!is_folder(truth)) {
+    const fs::path test = folder / "test";
+    return !is_folder(test) || is_folder(test / "logical_anomalies") ||
+           is_folder(test / "structural_anomalies");
+  }
+  for (const auto& kind : internal::folders_in(truth)) {
+    if (!list_images(kind).empty()) return false;
+  }
+  return true;
+}
+
 /// The layout of a category's folder; empty: none is recognised.
 std::string layout_of_category(const fs::path& folder) {
   const auto has = [&](const char* inside) { return is_folder(folder / inside); };
   if (has("train/good")) {
     if (has("test_public")) return "mvtec2";
-    // VisA's prepared form, MPDD and others are as MVTec AD.
-    return has("validation/good") ? "loco" : "mvtec";
+    // VisA's prepared form, MPDD and others are as MVTec AD, some with images to calibrate on.
+    return has("validation/good") && tests_as_loco(folder) ? "loco" : "mvtec";
   }
   return has("train/ok") ? "btad" : "";
 }
@@ -52,8 +68,8 @@ void check_names(const Dataset& dataset) {
             same->second.string(), sample.image_path.string(), sample.id, sample.defect);
     const auto [kind, first] =
         kinds.emplace(fs::weakly_canonical(sample.image_path), sample.defect);
-    require(first, "{} is both of the kind {} and of the kind {}", sample.image_path.string(),
-            kind->second, sample.defect);
+    require(first || kind->second == sample.defect, "{} is both of the kind {} and of the kind {}",
+            sample.image_path.string(), kind->second, sample.defect);
   }
 }
 
@@ -125,6 +141,12 @@ std::string detect_layout(const fs::path& root, const std::string& category,
     }
   }
   if (!folder.normal_dir.empty() && is_folder(base / folder.normal_dir)) return "folder";
+  if (!list_images(base).empty()) {
+    throw Error(fmt::format(
+        "{}: no layout is recognised; to take the images in it as normal ones, give --dataset "
+        "folder --normal-dir .",
+        base.string()));
+  }
   throw Error(fmt::format(
       "{}: no layout is recognised: neither train/good (mvtec, mvtec2, loco) or train/ok (btad) in "
       "it or a folder in it, nor split_csv/1cls.csv (visa), nor a folder {} (folder)",
@@ -148,13 +170,7 @@ std::vector<std::string> list_categories(const std::string& asked, const fs::pat
   if (layout == "visa") return internal::visa_categories(root);
   require_usage(layout != "csv", "a CSV file has no categories");
   require(is_folder(root), "{}: there is no such folder", root.string());
-  const internal::TreeLayout of_folder = {.name = "folder",
-                                          .train = folder.normal_dir.c_str(),
-                                          .validation = "",
-                                          .test = "",
-                                          .good = "",
-                                          .truth = "",
-                                          .several_masks = false};
+  const internal::TreeLayout of_folder = {.name = "folder", .train = folder.normal_dir.c_str()};
   const internal::TreeLayout* tree = tree_layout(layout);
   if (tree == nullptr) tree = &of_folder;
   std::vector<std::string> names = internal::tree_categories(*tree, root);

@@ -1,6 +1,7 @@
 #include "efficientad/data/image.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <cstring>
 #include <iostream>
@@ -14,6 +15,7 @@
 #include "codecs.h"
 #include "efficientad/core/error.h"
 #include "efficientad/core/file.h"
+#include "efficientad/core/log.h"
 #include "text.h"
 
 namespace efficientad {
@@ -234,8 +236,41 @@ auto with_file(const fs::path& path, Work&& work) {
   }
 }
 
+/// Once in a program's life, if of 16 bits the upper four are never used.
+void warn_of_unused_bits(const fs::path& path, int highest) {
+  constexpr int kLeast = 1 << 12;
+  static std::atomic<bool> warned = false;
+  if (highest <= 0 || highest >= kLeast || warned.exchange(true)) return;
+  spdlog::warn(
+      "{}: has 16 bits a sample, but its largest value is {}, and the upper 8 bits are what is "
+      "looked at: {} grey levels; if the camera gives {} bits, bring its values to 8 or 16 first",
+      path.string(), highest, (highest >> 8) + 1, highest < 1024 ? 10 : 12);
+}
+
 std::string lower_ending(const fs::path& path) {
   return internal::lower_case(path.extension().string());
+}
+
+/// Adds the images in `folder`, and in the folders in it. `above` are the folders on the way here,
+/// without links: one that leads back to them is not followed.
+void add_images(const fs::path& folder, bool recursive, std::vector<fs::path>& above,
+                std::vector<fs::path>& images) {
+  const fs::path itself = fs::canonical(folder);
+  if (std::find(above.begin(), above.end(), itself) != above.end()) return;
+  above.push_back(itself);
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().filename().string().starts_with(".")) continue;
+    std::error_code unreadable;
+    if (entry.is_directory(unreadable)) {
+      if (recursive) add_images(entry.path(), recursive, above, images);
+      continue;
+    }
+    // Who reads what a broken link should lead to will be told.
+    const bool file = entry.is_regular_file(unreadable) ||
+                      (entry.is_symlink(unreadable) && !entry.exists(unreadable));
+    if (file && has_image_ending(entry.path())) images.push_back(entry.path());
+  }
+  above.pop_back();
 }
 
 /// Encodes in memory and writes whole or not at all.
@@ -262,8 +297,9 @@ void internal::check_extent(int64_t height, int64_t width) {
 }
 
 torch::Tensor read_image(const fs::path& path) {
-  return with_file(path, [](std::string_view file) {
+  return with_file(path, [&](std::string_view file) {
     const Raster raster = decode(file, Depth::kScaled);
+    warn_of_unused_bits(path, raster.highest_of_16_bits);
     torch::Tensor pixels = raster.pixels;
     if (pixels.size(2) == 2) pixels = pixels.narrow(2, 0, 1);
     if (pixels.size(2) == 4) pixels = pixels.narrow(2, 0, 3);
@@ -359,30 +395,9 @@ std::vector<fs::path> list_images(const fs::path& folder, bool recursive) {
   require(fs::exists(folder, error), "{}: there is no such folder", folder.string());
   require(fs::is_directory(folder, error), "{} is no folder", folder.string());
   std::vector<fs::path> images;
-  const auto add = [&](const fs::directory_entry& entry) {
-    std::error_code unreadable;
-    if (entry.is_regular_file(unreadable) && has_image_ending(entry.path())) {
-      images.push_back(entry.path());
-    }
-  };
-  const auto hidden = [](const fs::directory_entry& entry) {
-    return entry.path().filename().string().starts_with(".");
-  };
+  std::vector<fs::path> above;
   try {
-    if (recursive) {
-      for (auto it = fs::recursive_directory_iterator(folder);
-           it != fs::recursive_directory_iterator(); ++it) {
-        if (!hidden(*it)) {
-          add(*it);
-        } else if (it->is_directory()) {
-          it.disable_recursion_pending();
-        }
-      }
-    } else {
-      for (const auto& entry : fs::directory_iterator(folder)) {
-        if (!hidden(entry)) add(entry);
-      }
-    }
+    add_images(folder, recursive, above, images);
   } catch (const fs::filesystem_error& failure) {
     throw Error(fmt::format("{}: the folder cannot be read ({})", folder.string(),
                             failure.code().message()));

@@ -76,18 +76,19 @@ class JpegReader {
     work();
   }
 
-  /// Pillow's simple conversion. Adobe's programs store inverted ink.
-  torch::Tensor rgb_of_cmyk(const torch::Tensor& cmyk) const {
+  /// Pillow's simple conversion. Like Pillow it takes the ink to be stored inverted, as Adobe's
+  /// programs do, whether or not the file names them.
+  static torch::Tensor rgb_of_cmyk(const torch::Tensor& cmyk) {
     const int64_t height = cmyk.size(0);
     const int64_t width = cmyk.size(1);
     const torch::Tensor rgb = torch::empty({height, width, 3}, torch::kUInt8);
-    const uint8_t invert = info_.saw_Adobe_marker ? 255 : 0;
+    constexpr uint8_t kInvert = 255;
     const uint8_t* from = cmyk.data_ptr<uint8_t>();
     uint8_t* to = rgb.data_ptr<uint8_t>();
     for (int64_t i = 0; i < height * width; ++i, from += 4, to += 3) {
-      const int light = 255 - (from[3] ^ invert);
+      const int light = 255 - (from[3] ^ kInvert);
       for (int c = 0; c < 3; ++c) {
-        const int product = (from[c] ^ invert) * light + 128;
+        const int product = (from[c] ^ kInvert) * light + 128;
         const int absorbed = ((product >> 8) + product) >> 8;
         to[c] = static_cast<uint8_t>(light - absorbed);
       }

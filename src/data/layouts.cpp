@@ -5,6 +5,7 @@
 #include <set>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/log.h"
 #include "efficientad/data/csv.h"
 #include "efficientad/data/image.h"
 #include "text.h"
@@ -16,34 +17,63 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr TreeLayout kTrees[] = {
-    {"mvtec", "train/good", "", "test", "good", "ground_truth", /*several_masks=*/false},
-    {"mvtec2", "train/good", "validation/good", "test_public", "good", "test_public/ground_truth",
-     /*several_masks=*/false},
-    {"loco", "train/good", "validation/good", "test", "good", "ground_truth",
-     /*several_masks=*/true},
-    {"btad", "train/ok", "", "test", "ok", "ground_truth", /*several_masks=*/false},
+    {.name = "mvtec",
+     .train = "train/good",
+     .validation = "validation/good",
+     .may_lack_validation = true,
+     .test = "test",
+     .good = "good",
+     .truth = "ground_truth"},
+    {.name = "mvtec2",
+     .train = "train/good",
+     .validation = "validation/good",
+     .test = "test_public",
+     .good = "good",
+     .truth = "test_public/ground_truth"},
+    {.name = "loco",
+     .train = "train/good",
+     .validation = "validation/good",
+     .test = "test",
+     .good = "good",
+     .truth = "ground_truth",
+     .several_masks = true},
+    {.name = "btad", .train = "train/ok", .test = "test", .good = "ok", .truth = "ground_truth"},
 };
 
-/// The folders directly in `folder`, sorted by name, hidden ones passed over.
-std::vector<fs::path> folders_in(const fs::path& folder) {
-  std::vector<fs::path> folders;
-  try {
-    for (const auto& entry : fs::directory_iterator(folder)) {
-      if (is_folder(entry.path()) && !entry.path().filename().string().starts_with(".")) {
-        folders.push_back(entry.path());
-      }
-    }
-  } catch (const fs::filesystem_error& error) {
-    throw Error(
-        fmt::format("{}: the folder cannot be read ({})", folder.string(), error.code().message()));
-  }
-  std::sort(folders.begin(), folders.end());
-  return folders;
+bool is_in(const fs::path& path, const std::vector<fs::path>& folders) {
+  return std::any_of(folders.begin(), folders.end(), [&](const fs::path& folder) {
+    return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first ==
+           folder.end();
+  });
 }
 
-/// One sample an image in `folder`, without masks. Throws Error if there are none, or two images
-/// have the same name but for the ending: the name stands for the image in maps and reports.
-std::vector<Sample> samples_in(const fs::path& folder, const std::string& defect) {
+fs::path plain(const fs::path& path) { return fs::absolute(path).lexically_normal(); }
+
+/// Mentions images in folders in `folder` that are not taken; those in `others` are of other parts.
+void mention_deeper_ones(const fs::path& folder, std::vector<fs::path> others,
+                         const Complaints& complaints) {
+  for (auto& other : others) other = plain(other / "").parent_path();
+  const fs::path itself = plain(folder / "").parent_path();
+  int64_t count = 0;
+  fs::path one;
+  for (const auto& image : list_images(folder, /*recursive=*/true)) {
+    const fs::path path = plain(image);
+    if (path.parent_path() == itself || is_in(path, others)) continue;
+    if (++count == 1) one = image;
+  }
+  if (count == 0) return;
+  complaints.mention(
+      fmt::format("{}: {} images in folders in it are left out, such as {}; only those directly in "
+                  "it are taken",
+                  folder.string(), count, one.string()));
+}
+
+/// One sample an image in `folder`, without masks; `others` are folders in it that are other parts
+/// of the set. Throws Error if there are none, or two images have the same name but for the ending:
+/// the name stands for the image in maps and reports.
+std::vector<Sample> samples_in(const fs::path& folder, const std::string& defect,
+                               const Complaints& complaints,
+                               const std::vector<fs::path>& others = {}) {
   std::vector<Sample> samples;
   for (const auto& path : list_images(folder)) {
     samples.push_back({.image_path = path, .defect = defect, .id = path.stem().string()});
@@ -55,6 +85,7 @@ std::vector<Sample> samples_in(const fs::path& folder, const std::string& defect
             "{} holds more than one image called {}; give each its own name", folder.string(),
             sample.id);
   }
+  mention_deeper_ones(folder, others, complaints);
   return samples;
 }
 
@@ -63,14 +94,15 @@ void append(std::vector<Sample>& to, std::vector<Sample> from) {
 }
 
 /// All of the test folder: every folder is a kind of defect but the one of good images.
-std::vector<Sample> test_samples(const TreeLayout& layout, const fs::path& category) {
+std::vector<Sample> test_samples(const TreeLayout& layout, const fs::path& category,
+                                 const Complaints& complaints) {
   const fs::path folder = category / layout.test;
   require(is_folder(folder), "{}: there is no such folder", folder.string());
   std::vector<Sample> samples;
   for (const auto& kind : folders_in(folder)) {
     if (kind == category / layout.truth) continue;
     const std::string name = kind.filename().string();
-    append(samples, samples_in(kind, name == layout.good ? "good" : name));
+    append(samples, samples_in(kind, name == layout.good ? "good" : name, complaints));
   }
   require(!samples.empty(), "{} has no folders of images ({}, and one for each kind of defect)",
           folder.string(), layout.good);
@@ -97,6 +129,30 @@ fs::path find_mask(const std::vector<fs::path>& folders, const Sample& sample) {
 void Complaints::add(const std::string& problem) const {
   if (collected_ == nullptr) throw Error(problem);
   collected_->push_back(problem);
+}
+
+void Complaints::mention(const std::string& oddity) const {
+  if (collected_ == nullptr) {
+    spdlog::warn("{}", oddity);
+  } else {
+    collected_->push_back(oddity);
+  }
+}
+
+std::vector<fs::path> folders_in(const fs::path& folder) {
+  std::vector<fs::path> folders;
+  try {
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      if (is_folder(entry.path()) && !entry.path().filename().string().starts_with(".")) {
+        folders.push_back(entry.path());
+      }
+    }
+  } catch (const fs::filesystem_error& error) {
+    throw Error(
+        fmt::format("{}: the folder cannot be read ({})", folder.string(), error.code().message()));
+  }
+  std::sort(folders.begin(), folders.end());
+  return folders;
 }
 
 bool is_folder(const fs::path& path) {
@@ -149,12 +205,15 @@ fs::path category_folder(const TreeLayout& layout, const fs::path& root,
 Dataset open_tree(const TreeLayout& layout, const fs::path& folder, DatasetPart part,
                   const Complaints& complaints) {
   Dataset dataset;
-  dataset.train = samples_in(folder / layout.train, "good");
-  if (*layout.validation != '\0') {
-    dataset.validation = samples_in(folder / layout.validation, "good");
+  dataset.train = samples_in(folder / layout.train, "good", complaints);
+  const bool lacks_validation =
+      *layout.validation == '\0' ||
+      (layout.may_lack_validation && !is_folder(folder / layout.validation));
+  if (!lacks_validation) {
+    dataset.validation = samples_in(folder / layout.validation, "good", complaints);
   }
   if (part == DatasetPart::kTraining) return dataset;
-  dataset.test = test_samples(layout, folder);
+  dataset.test = test_samples(layout, folder, complaints);
   const fs::path truth = folder / layout.truth;
   if (!is_folder(truth)) return dataset;
   dataset.mask_root = truth;
@@ -166,8 +225,11 @@ Dataset open_tree(const TreeLayout& layout, const fs::path& folder, DatasetPart 
     if (layout.several_masks) {
       if (folder_of_masks) sample.mask_paths = list_images(masks / sample.id);
       if (sample.mask_paths.empty()) {
-        complaints.add(fmt::format("{} has no masks; expected {}", image,
-                                   (masks / sample.id / "000.png").string()));
+        const fs::path one = find_mask({masks}, sample);
+        complaints.add(fmt::format(
+            "{} has no masks; expected {}{}", image, (masks / sample.id / "000.png").string(),
+            one.empty() ? ""
+                        : fmt::format(" (there is {}: is the layout \"mvtec\"?)", one.string())));
       }
       continue;
     }
@@ -189,16 +251,28 @@ Dataset open_folder(const fs::path& root, const FolderLayout& layout, DatasetPar
   require(!layout.normal_dir.empty(), "the folder of normal images is not named");
   Dataset dataset;
   // An absolute path stays as it is.
-  dataset.train = samples_in(root / layout.normal_dir, "good");
+  const fs::path normal = root / layout.normal_dir;
+  std::vector<fs::path> others;
+  for (const auto& other : {layout.abnormal_dir, layout.normal_test_dir, layout.mask_dir}) {
+    if (!other.empty()) others.push_back(root / other);
+  }
+  require(is_folder(normal) || list_images(root).empty(),
+          "{}: there is no such folder, but images in {}: for those give --normal-dir .",
+          normal.string(), root.string());
+  if (part != DatasetPart::kTest || is_folder(normal)) {
+    dataset.train = samples_in(normal, "good", complaints, others);
+  }
   if (part == DatasetPart::kTraining) return dataset;
   if (!layout.normal_test_dir.empty()) {
-    dataset.test = samples_in(root / layout.normal_test_dir, "good");
+    dataset.test = samples_in(root / layout.normal_test_dir, "good", complaints);
   }
   if (layout.abnormal_dir.empty()) return dataset;
 
   const fs::path abnormal = root / layout.abnormal_dir;
   std::vector<Sample> defects;
-  if (!list_images(abnormal).empty()) defects = samples_in(abnormal, "anomaly");
+  if (!list_images(abnormal).empty()) {
+    defects = samples_in(abnormal, "anomaly", complaints, folders_in(abnormal));
+  }
   for (const auto& kind : folders_in(abnormal)) {
     const std::string name = kind.filename().string();
     require(name != "good", "{}: abnormal images cannot be of the kind \"good\"; rename the folder",
@@ -206,7 +280,7 @@ Dataset open_folder(const fs::path& root, const FolderLayout& layout, DatasetPar
     require(name != "anomaly" || defects.empty(),
             "{} holds images beside a folder \"anomaly\"; move them into one folder",
             abnormal.string());
-    append(defects, samples_in(kind, name));
+    append(defects, samples_in(kind, name, complaints));
   }
   require(!defects.empty(), "{} holds no images", abnormal.string());
   if (!layout.mask_dir.empty()) {

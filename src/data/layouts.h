@@ -13,6 +13,8 @@ class Complaints {
  public:
   explicit Complaints(std::vector<std::string>* collected) : collected_(collected) {}
   void add(const std::string& problem) const;
+  /// What is no error, but may not be meant: collected or logged.
+  void mention(const std::string& oddity) const;
 
  private:
   std::vector<std::string>* collected_;
@@ -20,15 +22,17 @@ class Complaints {
 
 /// A data set whose categories are folders of one form (MVTec AD and those after its example).
 struct TreeLayout {
-  const char* name;
-  const char* train;
-  /// Empty: no images of its own to calibrate on.
-  const char* validation;
-  const char* test;
-  const char* good;
-  const char* truth;
+  const char* name = "";
+  const char* train = "";
+  /// Images of its own to calibrate on; empty: it has none.
+  const char* validation = "";
+  /// Whether it may lack those.
+  bool may_lack_validation = false;
+  const char* test = "";
+  const char* good = "";
+  const char* truth = "";
   /// A folder of masks an image, not one file.
-  bool several_masks;
+  bool several_masks = false;
 };
 
 /// The layout of that name; nullptr if it is none of this kind.
@@ -52,6 +56,9 @@ Dataset open_visa(const std::filesystem::path& root, const std::string& category
 
 Dataset open_csv(const std::filesystem::path& file, DatasetPart part, const Complaints& complaints);
 
+/// The folders directly in `folder`, sorted by name, hidden ones passed over. Throws Error if it
+/// cannot be read.
+std::vector<std::filesystem::path> folders_in(const std::filesystem::path& folder);
 bool is_folder(const std::filesystem::path& path);
 bool is_file(const std::filesystem::path& path);
 

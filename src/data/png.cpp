@@ -1,5 +1,6 @@
 #include <png.h>
 
+#include <algorithm>
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
@@ -79,6 +80,7 @@ class PngReader {
       uint16_t value = 0;
       std::memcpy(&value, from + 2 * i, sizeof(value));
       to[i] = narrow(value, depth);
+      raster.highest_of_16_bits = std::max<int>(raster.highest_of_16_bits, value);
     }
     return raster;
   }
@@ -126,6 +128,20 @@ class PngReader {
   char message_[200] = {};
 };
 
+/// The content of the first chunk eXIf, which may also stand behind the pixels; empty without one.
+std::string_view exif_chunk(std::string_view file) {
+  constexpr size_t kSignature = 8;
+  constexpr size_t kAround = 12;  // Length and name before the content, checksum after it.
+  for (size_t at = kSignature; at + kAround <= file.size();) {
+    size_t length = 0;
+    for (size_t i = 0; i < 4; ++i) length = (length << 8) | static_cast<uint8_t>(file[at + i]);
+    if (length > file.size() - at - kAround) break;
+    if (file.substr(at + 4, 4) == "eXIf") return file.substr(at + 8, length);
+    at += kAround + length;
+  }
+  return {};
+}
+
 }  // namespace
 
 Raster decode_png(std::string_view file, Depth depth) {
@@ -134,6 +150,10 @@ Raster decode_png(std::string_view file, Depth depth) {
   return reader.read_pixels(extent, depth);
 }
 
-Extent png_extent(std::string_view file) { return PngReader(file).read_header(); }
+Extent png_extent(std::string_view file) {
+  Extent extent = PngReader(file).read_header();
+  if (extent.orientation == 1) extent.orientation = exif_orientation(exif_chunk(file));
+  return extent;
+}
 
 }  // namespace efficientad::internal

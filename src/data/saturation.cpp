@@ -35,11 +35,13 @@ std::vector<SaturationRule> read_saturation_rules(const fs::path& file) {
   return rules;
 }
 
+fs::path saturation_file_of(const Dataset& dataset) { return dataset.root / "defects_config.json"; }
+
 std::optional<std::vector<SaturationRule>> saturation_rules_of(const Dataset& dataset) {
   const bool has_masks = std::any_of(dataset.test.begin(), dataset.test.end(),
                                      [](const Sample& s) { return !s.mask_paths.empty(); });
   if (dataset.layout != "loco" || !has_masks) return std::nullopt;
-  return read_saturation_rules(dataset.root / "defects_config.json");
+  return read_saturation_rules(saturation_file_of(dataset));
 }
 
 }  // namespace efficientad

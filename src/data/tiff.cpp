@@ -119,7 +119,10 @@ class TiffReader {
       read_samples(from);
       raster.pixels = torch::empty({height_, width_, samples_}, torch::kUInt8);
       uint8_t* to = raster.pixels.data_ptr<uint8_t>();
-      for (int64_t i = 0; i < raster.pixels.numel(); ++i) to[i] = narrow(from[i], depth);
+      for (int64_t i = 0; i < raster.pixels.numel(); ++i) {
+        to[i] = narrow(from[i], depth);
+        raster.highest_of_16_bits = std::max<int>(raster.highest_of_16_bits, from[i]);
+      }
     }
     if (photometric_ == PHOTOMETRIC_MINISWHITE) {
       raster.pixels.narrow(2, 0, 1).bitwise_not_();

@@ -59,6 +59,7 @@ void set_normal_scores(ModelBundle& bundle, NormalScores normal, double max_fpr)
       threshold_of_normal_scores(normal.scores, max_fpr, normal.which, normal.images);
   bundle.threshold = threshold.value;
   bundle.threshold_rule = threshold.rule;
+  bundle.threshold_shift_average = normal.shift_average;
   std::sort(normal.scores.begin(), normal.scores.end());
   bundle.normal_scores = std::move(normal.scores);
   bundle.normal_images = normal.images;

@@ -163,6 +163,13 @@ Teacher random_teacher(const std::string& model_size, bool padding, int64_t seed
                        {"model_size", model_size}}};
 }
 
+bool ModelBundle::is_of_another_shape(std::array<int64_t, 2> size_hw) const {
+  if (aspect_ratios[1] <= 0) return false;
+  constexpr double kTolerance = 1.1;
+  const double ratio = static_cast<double>(size_hw[1]) / static_cast<double>(size_hw[0]);
+  return ratio * kTolerance < aspect_ratios[0] || ratio > kTolerance * aspect_ratios[1];
+}
+
 void save_bundle(const fs::path& path, const ModelBundle& bundle) {
   TensorFile file;
   add_parameters(*bundle.teacher, "teacher.",
@@ -177,6 +184,7 @@ void save_bundle(const fs::path& path, const ModelBundle& bundle) {
   const nlohmann::ordered_json detector = {
       {"image_height", bundle.image_hw[0]},
       {"image_width", bundle.image_hw[1]},
+      {"aspect_ratios", bundle.aspect_ratios},
       {"padding", bundle.padding},
       {"autoencoder_input", bundle.autoencoder_input},
       {"equalize_exposure", bundle.equalize_exposure},
@@ -186,6 +194,7 @@ void save_bundle(const fs::path& path, const ModelBundle& bundle) {
       {"q_b_ae", bundle.quantiles.q_b_ae},
       {"threshold", bundle.threshold},
       {"threshold_rule", bundle.threshold_rule},
+      {"threshold_shift_average", bundle.threshold_shift_average},
       {"normal_scores", bundle.normal_scores},
       {"normal_scores_held_out", bundle.normal_images != NormalImages::kTrainedOn},
       {"normal_scores_cross_fitted", bundle.normal_images == NormalImages::kCrossFitted},
@@ -212,6 +221,9 @@ ModelBundle load_bundle(const fs::path& path) {
     constexpr int64_t kMostSide = 1 << 15;
     require(side >= kLeastSide && side <= kMostSide, "{}: an image side of {} px is impossible",
             path.string(), side);
+  }
+  if (detector.contains("aspect_ratios")) {
+    bundle.aspect_ratios = field<std::array<double, 2>>(detector, "aspect_ratios", path);
   }
   bundle.autoencoder_input = field<std::string>(detector, "autoencoder_input", path);
   require(bundle.autoencoder_input == "fixed" || bundle.autoencoder_input == "full",
@@ -251,6 +263,9 @@ ModelBundle load_bundle(const fs::path& path) {
     bundle.normal_scores_shift_average =
         field<int64_t>(detector, "normal_scores_shift_average", path);
   }
+  bundle.threshold_shift_average = detector.contains("threshold_shift_average")
+                                       ? field<int64_t>(detector, "threshold_shift_average", path)
+                                       : bundle.normal_scores_shift_average;
   bundle.options = json_of(file, "options", path);
   const auto provenance = json_of(file, "provenance", path);
   for (const auto& [key, value] : provenance.items()) {

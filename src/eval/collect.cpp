@@ -71,6 +71,11 @@ struct Row {
   std::string model_size;
   std::string seed;
   std::vector<std::optional<double>> figures;
+  /// Of the model's own threshold; empty without a model. And of how many images.
+  std::string false_positives;
+  std::string missed;
+  std::string good;
+  std::string anomalous;
   fs::path path;
 
   auto key() const { return std::tie(data_set, model_size, category, seed); }
@@ -86,11 +91,20 @@ Row row_of(const FoundReport& found) {
     const fs::path plain = (data / "").parent_path();
     row.data_set = plain.filename() == row.category ? plain.parent_path().filename().string()
                                                     : plain.filename().string();
+    if (row.data_set.empty()) row.data_set = row.category;
     if (report.contains("model")) {
       row.model_size = report.at("model").at("model_size").get<std::string>();
       const Json& options = report.at("model").at("options");
       if (options.contains("seed")) row.seed = options.at("seed").dump();
     }
+    const auto count = [&](const char* pointer) {
+      const Json value = report.value(Json::json_pointer(pointer), Json());
+      return value.is_number() ? value.dump() : std::string();
+    };
+    row.false_positives = count("/decisions/false_positives");
+    row.missed = count("/decisions/missed");
+    row.good = count("/counts/test_good");
+    row.anomalous = count("/counts/test_anomalous");
     for (const auto& metric : kMetrics) {
       const Json value = report.value(Json::json_pointer(metric.pointer), Json());
       row.figures.push_back(value.is_number() ? std::optional<double>(value.get<double>())
@@ -165,6 +179,33 @@ std::string table_of(const std::vector<const Row*>& rows) {
   return table + "\n";
 }
 
+/// A row a report, the data sets' categories one after another.
+std::string table_of_each(const std::vector<Row>& rows) {
+  std::string table;
+  std::string heading;
+  for (const auto& row : rows) {
+    const std::string of_row = fmt::format("## {}, {}\n\n", row.data_set, row.category);
+    if (of_row != heading) {
+      heading = of_row;
+      table += (table.empty() ? "" : "\n") + heading + "| report |";
+      std::string rule = "|---|";
+      for (const auto& metric : kMetrics) {
+        table += fmt::format(" {} |", metric.title);
+        rule += "---|";
+      }
+      table += " false alarms | missed |\n" + rule + "---|---|\n";
+    }
+    std::string line = line_of(row.path.parent_path().string(), row.figures);
+    line.pop_back();
+    const auto of = [](const std::string& count, const std::string& all) {
+      return count.empty() ? std::string("-") : count + " of " + all;
+    };
+    table += line + fmt::format(" {} | {} |\n", of(row.false_positives, row.good),
+                                of(row.missed, row.anomalous));
+  }
+  return table;
+}
+
 }  // namespace
 
 std::vector<FoundReport> find_reports(const std::vector<fs::path>& folders) {
@@ -194,18 +235,21 @@ std::vector<FoundReport> find_reports(const std::vector<fs::path>& folders) {
   return found;
 }
 
-Collection collect(std::vector<FoundReport> reports) {
+Collection collect(std::vector<FoundReport> reports, bool each) {
   std::vector<Row> rows;
   for (const auto& found : reports) rows.push_back(row_of(found));
-  std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.key() < b.key(); });
-  for (size_t i = 1; i < rows.size(); ++i) {
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const Row& a, const Row& b) { return a.key() < b.key(); });
+  for (size_t i = 1; i < rows.size() && !each; ++i) {
     require(rows[i - 1].key() != rows[i].key(),
-            "{} and {} are both of {}, category {}, size {}, seed {}", rows[i - 1].path.string(),
-            rows[i].path.string(), rows[i].data_set, rows[i].category, rows[i].model_size,
-            rows[i].seed);
+            "{} and {} are both of {}, category {}, size {}, seed {}; --each gives every report a "
+            "row of its own",
+            rows[i - 1].path.string(), rows[i].path.string(), rows[i].data_set, rows[i].category,
+            rows[i].model_size, rows[i].seed);
   }
   std::vector<std::string> names = {"data_set", "category", "model_size", "seed"};
   for (const auto& metric : kMetrics) names.emplace_back(metric.name);
+  if (each) names.insert(names.end(), {"false_positives", "missed", "report"});
   Collection collection;
   collection.csv = csv_line(names);
   for (const auto& row : rows) {
@@ -213,7 +257,15 @@ Collection collect(std::vector<FoundReport> reports) {
     for (const auto& figure : row.figures) {
       fields.push_back(figure ? fmt::format("{:.6f}", *figure) : "");
     }
+    if (each) {
+      fields.insert(fields.end(),
+                    {row.false_positives, row.missed, row.path.parent_path().string()});
+    }
     collection.csv += csv_line(fields);
+  }
+  if (each) {
+    collection.markdown = table_of_each(rows);
+    return collection;
   }
   for (size_t i = 0; i < rows.size();) {
     std::vector<const Row*> together;

@@ -139,12 +139,13 @@ class Staging {
   explicit Staging(fs::path folder) : folder_(std::move(folder)) {
     std::error_code ignored;
     fs::remove_all(folder_, ignored);
+    made_parent_ = !fs::exists(folder_.parent_path(), ignored);
     make_folder(folder_);
   }
   ~Staging() {
     std::error_code ignored;
     fs::remove_all(folder_, ignored);
-    fs::remove(folder_.parent_path(), ignored);  // If nothing else lies there.
+    if (made_parent_) fs::remove(folder_.parent_path(), ignored);  // If nothing else lies there.
   }
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
@@ -162,6 +163,7 @@ class Staging {
 
  private:
   fs::path folder_;
+  bool made_parent_ = false;
 };
 
 }  // namespace
@@ -188,10 +190,11 @@ Evaluation evaluate(const Detector& detector, const Dataset& dataset,
                 settings.batch_size);
   check_masks(dataset);
   // Beside the maps of an earlier evaluation, which stay until all of these are there.
-  const fs::path all_maps = settings.output / "anomaly_maps";
-  const fs::path maps = all_maps / dataset.category;
+  const fs::path maps = settings.output / "anomaly_maps" / dataset.category;
+  // A link stays one, whether to all maps or to a category's.
+  const fs::path place = fs::weakly_canonical(maps);
   const std::string& name = dataset.category;
-  const Staging staging(all_maps / (".new_" + hex64(hash64(name.data(), name.size()))));
+  const Staging staging(place.parent_path() / (".new_" + hex64(hash64(name.data(), name.size()))));
 
   const auto total = static_cast<int64_t>(dataset.test.size());
   const auto input_hw = detector.input_hw();
@@ -242,7 +245,7 @@ Evaluation evaluate(const Detector& detector, const Dataset& dataset,
   evaluate_scores(evaluation);
   evaluate_pixels(evaluation, dataset, settings.loader_threads);
   if (settings.before_replacing) settings.before_replacing();
-  staging.replace(maps);
+  staging.replace(place);
   for (auto& image : evaluation.images) image.map_path = anomaly_map_path(maps, image.sample);
   return evaluation;
 }
@@ -265,8 +268,10 @@ Evaluation evaluate_maps(const fs::path& maps, const Dataset& dataset,
         if (found.empty() && fs::is_regular_file(path)) found = path;
       }
     }
+    const fs::path folder =
+        fs::is_directory(maps / dataset.category) ? maps / dataset.category : maps;
     require(!found.empty(), "{} has no anomaly map; expected {}", sample.image_path.string(),
-            anomaly_map_path(maps / dataset.category, sample).string());
+            anomaly_map_path(folder, sample).string());
     evaluation.images.push_back({.sample = sample, .map_path = found});
   }
   const auto total = static_cast<int64_t>(evaluation.images.size());

@@ -127,10 +127,15 @@ void write_text(cv::Mat& canvas, const std::string& text, cv::Point at, double s
   cv::putText(canvas, text, at, font, size, color, /*thickness=*/1, cv::LINE_AA);
 }
 
-/// OpenCV's fonts know ASCII only. Keeps the end, where file names differ.
+/// OpenCV's fonts know ASCII only: one question mark for any other character. Keeps the end, where
+/// file names differ.
 std::string drawable(const std::string& text, double size, int width) {
   std::string ascii;
-  for (const char c : text) ascii += c >= 32 && c < 127 ? c : '?';
+  for (const char c : text) {
+    // The later bytes of a character in UTF-8.
+    if ((static_cast<uint8_t>(c) & 0xC0) == 0x80) continue;
+    ascii += c >= 32 && c < 127 ? c : '?';
+  }
   if (text_width(ascii, size) <= width) return ascii;
   while (!ascii.empty() && text_width("..." + ascii, size) > width) ascii.erase(0, 1);
   return ascii.empty() ? "" : "..." + ascii;
@@ -225,10 +230,16 @@ torch::Tensor draw_heatmap(const torch::Tensor& image_u8, const Detection& detec
   const int legend_width = std::clamp(body_width / 4, 110, 220);
   const int text_x = badge.x + badge.width + kMargin;
   const int text_space = body_width - text_x - legend_width - 2 * kMargin;
-  write_text(canvas,
-             drawable(fmt::format("score {:.3g}   (limit {:.3g})", detection.score, threshold), 0.5,
-                      text_space),
-             {text_x, top + 28}, 0.5, kText);
+  // The longest form that there is room for.
+  std::string score;
+  for (const std::string& form :
+       {fmt::format("score {:.3g}   (limit {:.3g})", detection.score, threshold),
+        fmt::format("{:.3g} (limit {:.3g})", detection.score, threshold),
+        fmt::format("score {:.3g}", detection.score), fmt::format("{:.3g}", detection.score)}) {
+    score = form;
+    if (text_width(score, 0.5) <= text_space) break;
+  }
+  write_text(canvas, score, {text_x, top + 28}, 0.5, kText);
   write_text(canvas, drawable(title, 0.42, text_space), {text_x, top + 48}, 0.42, kFaint);
   draw_legend(canvas, cv::Rect(body_width - legend_width - kMargin, top + 18, legend_width, 14),
               scale, colors);

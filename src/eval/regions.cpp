@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <opencv2/imgproc.hpp>
 
 #include "efficientad/core/error.h"
@@ -39,6 +40,47 @@ Overlap pro_overlap(const torch::Tensor& mask) {
   for (int64_t i = 0; i < mask.numel(); ++i) to[i] = shares[static_cast<size_t>(from[i])];
   overlap.regions = count - 1;
   return overlap;
+}
+
+std::vector<AnomalousRegion> anomalous_regions(const torch::Tensor& map, double threshold) {
+  TORCH_CHECK(map.dim() == 2 && map.scalar_type() == torch::kFloat32 && map.is_cpu(), "a map of ",
+              map.sizes(), ", expected float32 [height, width] on the CPU");
+  const torch::Tensor contiguous = map.contiguous();
+  const auto height = static_cast<int>(map.size(0));
+  const auto width = static_cast<int>(map.size(1));
+  const auto* values = contiguous.data_ptr<float>();
+  // As scores are compared.
+  cv::Mat above(height, width, CV_8UC1);
+  for (int64_t i = 0; i < map.numel(); ++i) {
+    above.data[i] = static_cast<double>(values[i]) > threshold ? 1 : 0;
+  }
+  cv::Mat labels;
+  cv::Mat statistics;
+  cv::Mat centroids;
+  const int count = cv::connectedComponentsWithStats(above, labels, statistics, centroids,
+                                                     /*connectivity=*/8, CV_32S);
+  std::vector<AnomalousRegion> regions;
+  for (int i = 1; i < count; ++i) {
+    regions.push_back({.left = statistics.at<int>(i, cv::CC_STAT_LEFT),
+                       .top = statistics.at<int>(i, cv::CC_STAT_TOP),
+                       .width = statistics.at<int>(i, cv::CC_STAT_WIDTH),
+                       .height = statistics.at<int>(i, cv::CC_STAT_HEIGHT),
+                       .area = statistics.at<int>(i, cv::CC_STAT_AREA),
+                       .peak = -std::numeric_limits<double>::infinity()});
+  }
+  const auto* label = labels.ptr<int>();
+  for (int64_t i = 0; i < map.numel(); ++i) {
+    if (label[i] == 0) continue;
+    AnomalousRegion& region = regions[static_cast<size_t>(label[i] - 1)];
+    if (values[i] <= region.peak) continue;
+    region.peak = values[i];
+    region.peak_x = i % width;
+    region.peak_y = i / width;
+  }
+  std::stable_sort(
+      regions.begin(), regions.end(),
+      [](const AnomalousRegion& a, const AnomalousRegion& b) { return a.peak > b.peak; });
+  return regions;
 }
 
 int64_t saturation_area(const SaturationRule& rule, int64_t area) {

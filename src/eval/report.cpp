@@ -129,6 +129,11 @@ Json make_report(const Evaluation& evaluation, const Dataset& dataset, const Mod
                      {"padding", bundle->padding},
                      {"autoencoder_input", bundle->autoencoder_input},
                      {"equalize_exposure", bundle->equalize_exposure},
+                     {"quantiles",
+                      {{"q_a_st", bundle->quantiles.q_a_st},
+                       {"q_b_st", bundle->quantiles.q_b_st},
+                       {"q_a_ae", bundle->quantiles.q_a_ae},
+                       {"q_b_ae", bundle->quantiles.q_b_ae}}},
                      {"options", bundle->options},
                      {"provenance", provenance}};
   return report;

@@ -253,6 +253,13 @@ TEST_F(TrainCommand, AllCategoriesOrAShardOfThem) {
   ASSERT_EQ(json.size(), 1u);
   // Too few to keep a tenth for calibration.
   EXPECT_EQ(json["bolt"]["train_images"], 8);
+  // Of other options it is not done.
+  result = run(arguments("all", 3) + " --category all");
+  expect_error_line({result.status, "", result.err.substr(result.err.rfind("error: "))}, 1,
+                    "3 of 3 categories failed");
+  EXPECT_NE(result.err.find("cap/model.safetensors: cannot go on: steps was 2, but now is 3"),
+            std::string::npos)
+      << result.err;
   for (const char* shard : {"0/2", "3/2", "2", "a/b", "1/2/3"}) {
     expect_error_line(run(all + " --shard " + shard), 2, "must be i/n");
   }

@@ -59,6 +59,27 @@ class EvalInfer : public testing::Test {
   static std::string data(const std::string& path) {
     return (dir->path / "data/nut" / path).string();
   }
+  /// Writes the model with maps above zero and a threshold that lies between the scores of two
+  /// images, and gives it.
+  double set_threshold_between(const std::string& model, const std::string& one,
+                               const std::string& other) const {
+    ModelBundle bundle = load_bundle(dir->path / "model.safetensors");
+    bundle.quantiles = {.q_a_st = 0, .q_b_st = 0.3, .q_a_ae = 0, .q_b_ae = 0.3};
+    save_bundle(model, bundle);
+    const fs::path scored = results.path / "scored";
+    EXPECT_EQ(run("infer --device cpu --model " + model + " --output " + scored.string() + " " +
+                  one + " " + other)
+                  .status,
+              0);
+    std::istringstream rows(read_text(scored / "scores.csv"));
+    std::string row;
+    std::getline(rows, row);
+    double sum = 0;
+    while (std::getline(rows, row)) sum += std::stod(row.substr(row.find(',') + 1));
+    bundle.threshold = sum / 2;
+    save_bundle(model, bundle);
+    return bundle.threshold;
+  }
   static int64_t lines_of(const fs::path& path) {
     const std::string text = read_text(path);
     return std::count(text.begin(), text.end(), '\n');
@@ -289,7 +310,8 @@ TEST_F(EvalInfer, InferScoresFilesFoldersAndGlobs) {
   EXPECT_EQ(line.at("images"), 5);
   EXPECT_EQ(line.at("unreadable"), 0);
   const std::string scores = read_text(fs::path(output) / "scores.csv");
-  EXPECT_EQ(scores.substr(0, scores.find('\n')), "path,score,decision,latency_ms,normal_share");
+  EXPECT_EQ(scores.substr(0, scores.find('\n')),
+            "path,score,decision,latency_ms,normal_share,peak_x,peak_y,heatmap,map");
   EXPECT_EQ(lines_of(fs::path(output) / "scores.csv"), 6);
   EXPECT_FALSE(fs::exists(fs::path(output) / "errors.csv"));
   // Images of the same name keep their folders.
@@ -299,6 +321,122 @@ TEST_F(EvalInfer, InferScoresFilesFoldersAndGlobs) {
               (std::vector<int64_t>{40, 50}));
     EXPECT_EQ(read_image(fs::path(output) / "heatmaps" / (std::string(name) + ".png")).size(2), 3);
   }
+}
+
+TEST_F(EvalInfer, InferSaysWhereAndWithWhat) {
+  const std::string model = (results.path / "model.safetensors").string();
+  const double threshold =
+      set_threshold_between(model, data("test/scratch/000.png"), data("test/scratch/001.jpg"));
+  const auto result =
+      run("infer --device cpu --model " + model + " --maps --regions --json --output " + output +
+          " " + data("test/scratch"));
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto summary = nlohmann::json::parse(result.out);
+  EXPECT_EQ(nlohmann::json::parse(read_text(fs::path(output) / "summary.json")), summary);
+  EXPECT_EQ(summary.at("model_hash"), hash_of_file(model));
+  EXPECT_EQ(summary.at("threshold"), threshold);
+  EXPECT_EQ(summary.at("anomalous"), 1);
+  // The image of each row, and its highest place by the map itself.
+  std::istringstream rows(read_text(fs::path(output) / "scores.csv"));
+  std::string row;
+  std::getline(rows, row);
+  int64_t above = 0;
+  for (const char* name : {"000", "001"}) {
+    std::getline(rows, row);
+    const torch::Tensor map = read_tiff(fs::path(output) / "maps" / (std::string(name) + ".tiff"));
+    const int64_t at = map.argmax().item<int64_t>();
+    EXPECT_NE(row.find(fmt::format(",{},{},,maps/{}.tiff", at % 50, at / 50, name)),
+              std::string::npos)
+        << row;
+    above += (map.to(torch::kFloat64) > threshold).sum().item<int64_t>();
+  }
+  std::istringstream regions(read_text(fs::path(output) / "regions.csv"));
+  std::getline(regions, row);
+  EXPECT_EQ(row, "path,left,top,width,height,area,peak,peak_x,peak_y");
+  int64_t area = 0;
+  while (std::getline(regions, row)) {
+    std::istringstream fields(row);
+    std::string field;
+    for (int i = 0; i < 6; ++i) std::getline(fields, field, ',');
+    area += std::stoll(field);
+  }
+  EXPECT_GT(area, 0);
+  EXPECT_EQ(area, above);
+  // Another run's regions would be taken for this one's.
+  ASSERT_EQ(run(infer_arguments() + " --output " + output + " " + data("test/good")).status, 0);
+  EXPECT_FALSE(fs::exists(fs::path(output) / "regions.csv"));
+}
+
+TEST_F(EvalInfer, ImagesOfAnotherShapeAreTold) {
+  const std::string model = (results.path / "model.safetensors").string();
+  ModelBundle bundle = load_bundle(dir->path / "model.safetensors");
+  bundle.aspect_ratios = {1.2, 1.3};
+  save_bundle(model, bundle);
+  const fs::path wide = results.path / "wide.png";
+  write_image(wide, torch::zeros({40, 80, 3}, torch::kUInt8));
+  const auto result = run("infer --device cpu --json --model " + model + " " + data("test/good") +
+                          " " + wide.string() + " --output " + output);
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(result.out).at("of_another_shape"), 1);
+  EXPECT_NE(result.err.find("wide.png: its width and height are in another proportion"),
+            std::string::npos)
+      << result.err;
+}
+
+TEST_F(EvalInfer, ServeAnswersEachLine) {
+  const std::string model = (results.path / "model.safetensors").string();
+  const double threshold =
+      set_threshold_between(model, data("test/good/000.png"), data("test/scratch/001.jpg"));
+  const fs::path lines = results.path / "lines";
+  std::ofstream(lines) << data("test/good/000.png") << "\r\n\n/nonexistent.png\n"
+                       << data("test/scratch/001.jpg");
+  const auto served = run_program("sh", "-c 'exec " + std::string(EFFICIENTAD_PROGRAM) +
+                                            " serve --device cpu --model " + model +
+                                            " --heatmaps " + output + " <" + lines.string() + "'");
+  EXPECT_EQ(served.status, 1) << served.err;
+  std::istringstream out(served.out);
+  std::vector<nlohmann::json> answers;
+  for (std::string line; std::getline(out, line);) answers.push_back(nlohmann::json::parse(line));
+  ASSERT_EQ(answers.size(), 4u) << served.out;
+  EXPECT_EQ(answers[0].at("ready"), true);
+  EXPECT_EQ(answers[0].at("threshold"), threshold);
+  EXPECT_EQ(answers[1].at("path"), data("test/good/000.png"));
+  EXPECT_NE(answers[2].at("error").get<std::string>().find("/nonexistent.png"), std::string::npos);
+  // What infer says.
+  const auto inferred =
+      run("infer --device cpu --model " + model + " --output " + (results.path / "infer").string() +
+          " " + data("test/good/000.png") + " " + data("test/scratch/001.jpg"));
+  ASSERT_EQ(inferred.status, 0) << inferred.err;
+  const std::string scores = read_text(results.path / "infer/scores.csv");
+  int64_t drawn = 0;
+  for (const size_t i : {1, 3}) {
+    const auto& answer = answers[i];
+    EXPECT_NE(scores.find(fmt::format("{},{:.9g},{},", answer.at("path").get<std::string>(),
+                                      answer.at("score").get<double>(),
+                                      answer.at("decision").get<std::string>())),
+              std::string::npos)
+        << answer << scores;
+    const bool anomalous = answer.at("decision") == "anomalous";
+    EXPECT_EQ(anomalous, !answer.at("regions").empty());
+    EXPECT_EQ(anomalous, answer.contains("heatmap"));
+    if (!anomalous) continue;
+    ++drawn;
+    EXPECT_TRUE(fs::exists(answer.at("heatmap").get<std::string>()));
+    EXPECT_EQ(answer.at("regions")[0].at("peak"), answer.at("score"));
+    EXPECT_EQ(answer.at("regions")[0].at("peak_x"), answer.at("peak_x"));
+  }
+  EXPECT_EQ(drawn, 1);
+}
+
+TEST_F(EvalInfer, EvalNeedsNoImagesToTrainOn) {
+  const auto result =
+      run("eval --model " + (dir->path / "model.safetensors").string() + " --device cpu --data " +
+          (dir->path / "data/nut").string() +
+          " --abnormal-dir test/scratch --normal-test-dir test/good --output " + output);
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto report = nlohmann::json::parse(read_text(fs::path(output) / "report.json"));
+  EXPECT_EQ(report.at("counts").at("train"), 0);
+  EXPECT_EQ(report.at("counts").at("test"), 4);
 }
 
 TEST_F(EvalInfer, InferScoresSideBySideWhatItScoresInTurn) {
@@ -340,9 +478,10 @@ TEST_F(EvalInfer, InferPassesOverWhatCannotBeRead) {
   const std::string errors = read_text(fs::path(output) / "errors.csv");
   EXPECT_EQ(lines_of(fs::path(output) / "errors.csv"), 3) << errors;
   EXPECT_NE(errors.find("none.png"), std::string::npos) << errors;
-  // Two images that differ in their ending only.
-  EXPECT_TRUE(fs::exists(fs::path(output) / "maps/a.tiff"));
+  // Two images that differ in their ending only: neither has the bare name.
+  EXPECT_TRUE(fs::exists(fs::path(output) / "maps/a.bmp.tiff"));
   EXPECT_TRUE(fs::exists(fs::path(output) / "maps/a.png.tiff"));
+  EXPECT_FALSE(fs::exists(fs::path(output) / "maps/a.tiff"));
 }
 
 TEST_F(EvalInfer, ResultsReplaceNeitherInputsNorATraining) {
@@ -364,8 +503,123 @@ TEST_F(EvalInfer, ResultsReplaceNeitherInputsNorATraining) {
        {to + (folder / "a.png").string(), eval_arguments() + " --output " + output}) {
     result = run(command);
     EXPECT_EQ(result.status, 2);
-    EXPECT_NE(result.err.find("folder of a training"), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("holds a training"), std::string::npos) << result.err;
   }
+}
+
+TEST_F(EvalInfer, OneCommandsResultsAreNotReplacedByAnothers) {
+  ASSERT_EQ(run(eval_arguments() + " --output " + output).status, 0);
+  const std::string scores = read_text(fs::path(output) / "scores.csv");
+  auto result = run(infer_arguments() + " " + data("test/good") + " --output " + output);
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("holds an evaluation"), std::string::npos) << result.err;
+  // Also if it was not completed.
+  fs::remove(fs::path(output) / "report.json");
+  EXPECT_EQ(run(infer_arguments() + " " + data("test/good") + " --output " + output).status, 2);
+  EXPECT_EQ(read_text(fs::path(output) / "scores.csv"), scores);
+  const std::string other = (results.path / "other").string();
+  ASSERT_EQ(run(infer_arguments() + " " + data("test/good") + " --output " + other).status, 0);
+  result = run(eval_arguments() + " --output " + other);
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("holds results of infer"), std::string::npos) << result.err;
+  EXPECT_EQ(lines_of(fs::path(other) / "scores.csv"), 3);
+}
+
+TEST_F(EvalInfer, PicturesOfAnEarlierRunAreTold) {
+  const fs::path images = results.path / "images";
+  fs::create_directories(images);
+  for (const char* name : {"a.png", "b.png"})
+    fs::copy_file(data("test/good/000.png"), images / name);
+  const std::string to = infer_arguments() + " --heatmaps --maps --output " + output + " ";
+  auto result = run(to + images.string());
+  EXPECT_EQ(result.err.find("earlier run"), std::string::npos) << result.err;
+  // What a killed run left, and an image that cannot be judged any more.
+  std::ofstream(fs::path(output) / "heatmaps/.1.2.tmp.png") << "half";
+  std::ofstream(images / "a.png") << "no image";
+  result = run(to + images.string());
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("heatmaps: holds files of an earlier run"), std::string::npos)
+      << result.err;
+  EXPECT_FALSE(fs::exists(fs::path(output) / "heatmaps/.1.2.tmp.png"));
+  EXPECT_FALSE(fs::exists(fs::path(output) / "heatmaps/a.png"));
+  EXPECT_FALSE(fs::exists(fs::path(output) / "maps/a.tiff"));
+  EXPECT_TRUE(fs::exists(fs::path(output) / "heatmaps/b.png"));
+}
+
+TEST_F(EvalInfer, AFolderInBracketsIsNoList) {
+  const fs::path images = results.path / "[good]";
+  fs::create_directories(images);
+  fs::copy_file(data("test/good/000.png"), images / "a.png");
+  const auto result =
+      run_program("sh", "-c 'cd " + results.path.string() + " && exec " + EFFICIENTAD_PROGRAM +
+                            " " + infer_arguments() + " [good] --output " + output + "'");
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(lines_of(fs::path(output) / "scores.csv"), 2);
+}
+
+TEST_F(EvalInfer, MapsOfOneCategoryAreNotAnothers) {
+  const fs::path copy = results.path / "copy";
+  fs::copy(dir->path / "data", copy, fs::copy_options::recursive);
+  fs::copy(copy / "nut", copy / "bolt", fs::copy_options::recursive);
+  ASSERT_EQ(run(eval_arguments() + " --output " + output).status, 0);
+  const auto result = run("eval --maps " + output + "/anomaly_maps/nut --data " + copy.string() +
+                          " --category all --output " + (results.path / "all").string());
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("nut/bolt: there is no such folder"), std::string::npos) << result.err;
+}
+
+TEST_F(EvalInfer, OptionsThatWouldDoNothingAreRefused) {
+  const std::string model = " --model " + (dir->path / "model.safetensors").string();
+  for (const std::string& command :
+       {"eval --maps " + output + " --batch-size 2 --data x --output " + output,
+        "eval --maps " + output + " --device cpu --data x --output " + output,
+        "probe-shift --contrast 20 " + data("test/good") + model, "bench --callers 3" + model,
+        "bench --batches 1" + model}) {
+    const auto result = run(command);
+    EXPECT_EQ(result.status, 2) << command << result.err;
+  }
+}
+
+TEST_F(EvalInfer, AThresholdBelongsToItsModelAndShiftAverage) {
+  const std::string model = (results.path / "model.safetensors").string();
+  ModelBundle bundle = load_bundle(dir->path / "model.safetensors");
+  bundle.quantiles.q_b_st = 0.4;
+  save_bundle(model, bundle);
+  const std::string set = "threshold --rule f1 --model " + model + " --scores " + output;
+  ASSERT_EQ(run(eval_arguments() + " --output " + output).status, 0);
+  auto result = run(set + "/scores.csv");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("its scores are of another model"), std::string::npos) << result.err;
+  fs::remove_all(output);
+  ASSERT_EQ(run("eval --model " + model + " --data " + (dir->path / "data").string() +
+                " --category nut --device cpu --shift-average 2 --output " + output)
+                .status,
+            0);
+  ASSERT_EQ(run(set + "/scores.csv").status, 0);
+  EXPECT_EQ(load_bundle(model).threshold_shift_average, 2);
+  const auto warned = [&](const std::string& average) {
+    const auto scored = run("infer --device cpu --model " + model + " " + data("test/good") +
+                            average + " --output " + (results.path / "scored").string());
+    EXPECT_EQ(scored.status, 0) << scored.err;
+    return scored.err.find("its threshold is of --shift-average 2") != std::string::npos;
+  };
+  EXPECT_TRUE(warned(""));
+  EXPECT_FALSE(warned(" --shift-average 2"));
+  // Of scores that nothing is known of, and of maps.
+  fs::copy_file(fs::path(output) / "scores.csv", results.path / "alone.csv");
+  ASSERT_EQ(run("threshold --rule f1 --model " + model + " --scores " +
+                (results.path / "alone.csv").string())
+                .status,
+            0);
+  EXPECT_EQ(load_bundle(model).threshold_shift_average, 0);
+  const std::string of_maps = (results.path / "of_maps").string();
+  ASSERT_EQ(run("eval --maps " + output + "/anomaly_maps --data " + (dir->path / "data").string() +
+                " --category nut --output " + of_maps)
+                .status,
+            0);
+  result = run("threshold --rule f1 --model " + model + " --scores " + of_maps + "/scores.csv");
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("of no model"), std::string::npos) << result.err;
 }
 
 TEST_F(EvalInfer, InferRefusesWhatItCannotUse) {

@@ -336,6 +336,65 @@ TEST(detect_layout, says_what_it_looked_for) {
   EXPECT_EQ(detect_layout(dir.path, ""), "folder");
 }
 
+TEST(detect_layout, tells_loco_from_mvtec_with_a_validation_folder) {
+  const TempDir dir;
+  const fs::path root = dir.path;
+  touch(root, {"nut/train/good/0.png", "nut/validation/good/1.png", "nut/test/good/2.png",
+               "nut/test/scratch/3.png"});
+  EXPECT_EQ(detect_layout(root, "nut"), "mvtec");
+  touch(root, {"nut/ground_truth/scratch/3_mask.png"});
+  EXPECT_EQ(detect_layout(root, "nut"), "mvtec");
+  const Dataset dataset = open_dataset("auto", root, "nut");
+  EXPECT_EQ(ids_of(dataset.validation), Ids{"good/1"});
+  EXPECT_EQ(dataset.test[1].mask_paths, Paths{root / "nut/ground_truth/scratch/3_mask.png"});
+  EXPECT_ERROR(open_dataset("loco", root, "nut"), Error, "is the layout \"mvtec\"?");
+  touch(root, {"box/train/good/0.png", "box/validation/good/1.png", "box/test/good/2.png",
+               "box/test/logical_anomalies/3.png"});
+  EXPECT_EQ(detect_layout(root, "box"), "loco");
+  touch(root, {"box/ground_truth/logical_anomalies/3/000.png"});
+  EXPECT_EQ(detect_layout(root, "box"), "loco");
+}
+
+TEST(open_dataset, an_image_may_be_in_a_kind_twice_but_not_in_two) {
+  const TempDir dir;
+  const fs::path nut = dir.path / "nut";
+  touch(dir.path, {"nut/train/good/0.png", "nut/test/good/a.png", "nut/test/scratch/b.png"});
+  fs::create_symlink(nut / "test/good/a.png", nut / "test/good/again.png");
+  EXPECT_EQ(open_dataset("mvtec", dir.path, "nut").test.size(), 3u);
+  fs::create_symlink(nut / "test/good/a.png", nut / "test/scratch/c.png");
+  EXPECT_ERROR(open_dataset("mvtec", dir.path, "nut"), Error,
+               "c.png is both of the kind good and of the kind scratch");
+}
+
+TEST(open_dataset, says_that_deeper_images_are_left_out) {
+  const TempDir dir;
+  touch(dir.path, {"normal/a.png", "normal/lot 1/b.png", "normal/lot 1/c.png", "bad/d.png",
+                   "bad/dent/e.png", "bad/dent/more/f.png"});
+  std::vector<std::string> problems;
+  const Dataset dataset =
+      open_dataset_with_problems("folder", dir.path, "", {.abnormal_dir = "bad"}, problems);
+  EXPECT_EQ(dataset.train.size(), 1u);
+  ASSERT_EQ(problems.size(), 2u);
+  EXPECT_NE(problems[0].find("normal: 2 images in folders in it are left out"), std::string::npos)
+      << problems[0];
+  EXPECT_NE(problems[1].find("dent: 1 images in folders in it"), std::string::npos) << problems[1];
+  // The other parts are none of those.
+  problems.clear();
+  touch(dir.path, {"g.png"});
+  open_dataset_with_problems("folder", dir.path, "",
+                             {.normal_dir = ".", .abnormal_dir = "bad/dent"}, problems);
+  ASSERT_GE(problems.size(), 1u);
+  EXPECT_NE(problems[0].find("4 images in folders"), std::string::npos) << problems[0];
+}
+
+TEST(open_dataset, says_how_a_folder_of_images_is_given) {
+  const TempDir dir;
+  touch(dir.path, {"a.png"});
+  EXPECT_ERROR(open_dataset("auto", dir.path, ""), Error, "--dataset folder --normal-dir .");
+  EXPECT_ERROR(open_dataset("folder", dir.path, ""), Error, "for those give --normal-dir .");
+  EXPECT_EQ(open_dataset("folder", dir.path, "", {.normal_dir = "."}).train.size(), 1u);
+}
+
 TEST(open_dataset, names_the_layouts) {
   const TempDir dir;
   EXPECT_ERROR(open_dataset("visa3", dir.path, ""), Error,

@@ -101,6 +101,13 @@ TEST(image_png, applies_exif_orientation) {
                                       png_chunk("eXIf", exif_block(orientation)));
     expect_same_bits(image_of(file).select(2, 0), u8(values, size));
     expect_same_bits(mask_of(file), u8(values, size));
+    // It may also stand behind the pixels.
+    const std::string plain = make_png(3, 8, 0, {"\x01\x02\x03", "\x04\x05\x06"});
+    const size_t end = plain.size() - png_chunk("IEND", "").size();
+    expect_same_bits(image_of(plain.substr(0, end) + png_chunk("eXIf", exif_block(orientation)) +
+                              plain.substr(end))
+                         .select(2, 0),
+                     u8(values, size));
   }
 }
 
@@ -134,16 +141,20 @@ TEST(image_jpeg, reads_colour_in_rgb_order) {
 
 TEST(image_jpeg, converts_cmyk_as_pillow_does) {
   // Two blocks written by Pillow with Adobe's marker: ink (200, 30, 90, 40) and (0, 0, 0, 128).
-  const torch::Tensor image = image_of(from_hex(
+  const std::string file = from_hex(
       "ffd8ffee000e41646f626500640000000000ffdb0043000101010101010101010101010101010101010101010101"
       "0101010101010101010101010101010101010101010101010101010101010101010101010101010101010101ffc0"
       "00140800080010044311004d11005911004b1100ffc4001700010003000000000000000000000000000a08090bff"
       "c40014100100000000000000000000000000000000ffda000e0443004d0059004b00003f0036e610b282b86c809e"
-      "05a027efffd9"));
+      "05a027efffd9");
+  const torch::Tensor image = image_of(file);
   ASSERT_EQ(image.sizes(), (std::vector<int64_t>{8, 16, 3}));
   // What Pillow makes of it.
   expect_same_bits(image[0][2], u8({46, 190, 139}, {3}));
   expect_same_bits(image[7][12], u8({127, 127, 127}, {3}));
+  // It makes the same of a file without the marker.
+  constexpr size_t kMarker = 16;
+  expect_same_bits(image_of(file.substr(0, 2) + file.substr(2 + kMarker)), image);
 }
 
 TEST(image_jpeg, lets_bytes_behind_the_end_pass) {
@@ -440,6 +451,14 @@ TEST(list_images, is_sorted_and_passes_hidden_files_over) {
   EXPECT_EQ(list_images(dir.path, /*recursive=*/true),
             (std::vector<fs::path>{dir.path / "a/z.bmp", dir.path / "a.JPG", dir.path / "b.png",
                                    dir.path / "sub/d.webp"}));
+  // Links are followed, but not in circles; what a broken one should lead to is missed later.
+  fs::create_directory_symlink(dir.path / "a", dir.path / "sub" / "link");
+  fs::create_directory_symlink(dir.path, dir.path / "a" / "up");
+  fs::create_symlink(dir.path / "gone", dir.path / "broken.png");
+  EXPECT_EQ(list_images(dir.path, /*recursive=*/true),
+            (std::vector<fs::path>{dir.path / "a/z.bmp", dir.path / "a.JPG", dir.path / "b.png",
+                                   dir.path / "broken.png", dir.path / "sub/d.webp",
+                                   dir.path / "sub/link/z.bmp"}));
   EXPECT_ERROR(list_images(dir.path / "none"), Error, "none: there is no such folder");
   EXPECT_ERROR(list_images(dir.path / "b.png"), Error, "b.png is no folder");
 }

@@ -29,6 +29,7 @@ ModelBundle small_bundle(bool padding = false) {
   bundle.quantiles = {.q_a_st = 0.1, .q_b_st = 1.0 / 3.0, .q_a_ae = 0.2, .q_b_ae = 0.7};
   bundle.threshold = 0.123456789012345;
   bundle.threshold_rule = "a rule";
+  bundle.threshold_shift_average = 4;
   bundle.options = {{"steps", 3}, {"model_size", "small"}};
   bundle.provenance = {{"penalty", "none"}, {"teacher.backbone", "random"}};
   return bundle;
@@ -53,6 +54,7 @@ TEST(ModelBundle, LoadedGivesTheSameOutput) {
     EXPECT_EQ(bundle.quantiles.q_b_st, 1.0 / 3.0);
     EXPECT_EQ(bundle.threshold, 0.123456789012345);
     EXPECT_EQ(bundle.threshold_rule, "a rule");
+    EXPECT_EQ(bundle.threshold_shift_average, 4);
     EXPECT_EQ(bundle.options, before.bundle().options);
     EXPECT_EQ(bundle.provenance, before.bundle().provenance);
   }

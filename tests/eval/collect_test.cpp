@@ -58,6 +58,26 @@ TEST(Collect, TheOrderDoesNotMatterAndThePublishedStandBesideAWholeSet) {
   EXPECT_NE(one.markdown.find("the mean over the kinds of defect"), std::string::npos);
 }
 
+TEST(Collect, GivesEachReportARowIfThatIsWanted) {
+  FoundReport old_model = report_of("pushpins", 0, 0.5, "pushpins");
+  old_model.path = "old/report.json";
+  old_model.report["counts"] = {{"test_good", 20}, {"test_anomalous", 40}};
+  old_model.report["decisions"] = {{"false_positives", 1}, {"missed", 12}};
+  FoundReport new_model = old_model;
+  new_model.path = "new/report.json";
+  new_model.report["image_auroc"] = 0.625;
+  new_model.report["decisions"]["missed"] = 3;
+  EXPECT_ERROR(collect({old_model, new_model}), Error, "--each gives every report a row");
+  const auto collection = collect({old_model, new_model}, /*each=*/true);
+  EXPECT_EQ(collection.markdown.rfind("## pushpins, pushpins\n", 0), 0u) << collection.markdown;
+  EXPECT_NE(collection.markdown.find("| old | 0.5000 |"), std::string::npos);
+  EXPECT_NE(collection.markdown.find("| 1 of 20 | 12 of 40 |\n"), std::string::npos);
+  EXPECT_NE(collection.markdown.find("| new | 0.6250 |"), std::string::npos);
+  EXPECT_NE(collection.markdown.find("| 1 of 20 | 3 of 40 |\n"), std::string::npos);
+  EXPECT_NE(collection.csv.find(",1,12,old\n"), std::string::npos) << collection.csv;
+  EXPECT_NE(collection.csv.find(",1,3,new\n"), std::string::npos) << collection.csv;
+}
+
 TEST(Collect, FindsReportsAndNamesThoseThatContradict) {
   const TempDir dir;
   const auto write = [&](const std::string& name, const FoundReport& found) {

@@ -9,6 +9,7 @@
 #include "efficientad/core/interrupt.h"
 #include "efficientad/data/image.h"
 #include "efficientad/eval/report.h"
+#include "efficientad/eval/score_image.h"
 #include "support/expect_error.h"
 #include "support/near.h"
 #include "support/temp_dir.h"
@@ -223,6 +224,41 @@ TEST(Evaluate, OneThatFailsLeavesTheMapsOfAnEarlierOne) {
   fs::resize_file(dataset.test.back().image_path, 100);
   EXPECT_ERROR(evaluate(detector, dataset, settings), Error, "001.png");
   EXPECT_EQ(maps(), before);
+}
+
+TEST(Evaluate, LinksOfTheMapsStayLinks) {
+  const TempDir temp;
+  const Dataset dataset = make_dataset(temp.path, /*masks=*/false);
+  const Detector detector(random_bundle());
+  const fs::path disk = temp.path / "disk";
+  fs::create_directories(disk / "nuts");
+  fs::create_directories(temp.path / "out");
+  fs::create_directory_symlink(disk, temp.path / "out/anomaly_maps");
+  fs::create_directory_symlink(disk / "nuts", disk / "nut");
+  const Evaluation evaluation = evaluate(detector, dataset, {.output = temp.path / "out"});
+  EXPECT_TRUE(fs::is_symlink(temp.path / "out/anomaly_maps"));
+  EXPECT_TRUE(fs::is_symlink(disk / "nut"));
+  for (const auto& image : evaluation.images) EXPECT_TRUE(fs::exists(image.map_path));
+  EXPECT_TRUE(fs::exists(disk / "nuts/test/good/000.tiff"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(disk), fs::directory_iterator()), 2);
+}
+
+TEST(ScoreImage, TakesGreyImagesToo) {
+  const Detector detector(random_bundle());
+  const torch::Tensor grey = torch::randint(0, 256, {70, 90}, torch::kUInt8);
+  const torch::Tensor rgb = grey.unsqueeze(2).expand({-1, -1, 3}).contiguous();
+  const Detection expected = score_image(detector, rgb);
+  EXPECT_EQ(score_image(detector, grey).score, expected.score);
+  // Also one that is part of a larger one.
+  const torch::Tensor larger = torch::zeros({70, 100}, torch::kUInt8);
+  larger.narrow(1, 5, 90).copy_(grey);
+  const Detection found = score_image(detector, larger.narrow(1, 5, 90).unsqueeze(2));
+  expect_same_bits(found.map_at_image, expected.map_at_image);
+  for (const torch::Tensor& wrong :
+       {torch::zeros({70, 90, 4}, torch::kUInt8), torch::zeros({70, 90, 3}),
+        torch::zeros({1, 70, 90, 3}, torch::kUInt8), torch::zeros({0, 90, 3}, torch::kUInt8)}) {
+    EXPECT_ERROR(score_image(detector, wrong), Error, "an image is uint8 [height, width, 3] (RGB)");
+  }
 }
 
 TEST(Evaluate, NoTestImagesIsAnError) {

@@ -81,5 +81,30 @@ TEST(SaturationRules, AreReadAndChecked) {
   EXPECT_ERROR(read_saturation_rules(file), Error, "makes no sense");
 }
 
+TEST(AnomalousRegions, AreWhereTheMapIsAboveTheThreshold) {
+  torch::Tensor map = torch::zeros({6, 8});
+  map[1][1] = 0.5f;
+  map[2][2] = 0.7f;  // Touches it at a corner.
+  map[2][3] = 0.6f;
+  map[5][7] = 0.9f;
+  map[0][5] = 0.4f;  // Not above.
+  const auto regions = anomalous_regions(map, static_cast<double>(0.4f));
+  ASSERT_EQ(regions.size(), 2u);
+  EXPECT_EQ(regions[0].area, 1);
+  EXPECT_EQ(regions[0].peak, static_cast<double>(0.9f));
+  EXPECT_EQ(regions[0].peak_x, 7);
+  EXPECT_EQ(regions[0].peak_y, 5);
+  EXPECT_EQ(regions[1].left, 1);
+  EXPECT_EQ(regions[1].top, 1);
+  EXPECT_EQ(regions[1].width, 3);
+  EXPECT_EQ(regions[1].height, 2);
+  EXPECT_EQ(regions[1].area, 3);
+  EXPECT_EQ(regions[1].peak_x, 2);
+  EXPECT_EQ(regions[1].peak_y, 2);
+  EXPECT_TRUE(anomalous_regions(map, 1.0).empty());
+  // Any map may be a view of a larger one.
+  EXPECT_EQ(anomalous_regions(map.narrow(1, 4, 4), 0.5).front().peak_x, 3);
+}
+
 }  // namespace
 }  // namespace efficientad

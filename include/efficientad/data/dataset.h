@@ -51,7 +51,9 @@ struct FolderLayout {
 enum class DatasetPart {
   kAll,
   /// train and validation: what there is to test on is left out, and may be missing.
-  kTraining
+  kTraining,
+  /// What there is to test on; of layout "folder" the images to train on may be missing.
+  kTest
 };
 
 /// Names of all layouts: "auto" and those of open_dataset().

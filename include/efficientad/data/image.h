@@ -12,10 +12,11 @@ namespace efficientad {
 
 /// Reads an image file as RGB: uint8 [height, width, 3]. PNG (8 and 16 bit, grey, RGB, RGBA,
 /// palette), JPEG (its EXIF orientation applied), BMP, TIFF and WebP. Grey is repeated to three
-/// channels, 16 bits are scaled to 8 by dropping the low byte (as Pillow and OpenCV do), alpha is
-/// dropped, CMYK JPEGs are converted as Pillow does. The format is told by the first bytes, not by
-/// the ending. Throws Error if the file is missing, no image, truncated, damaged or has more than
-/// 2^28 pixels. May be called from any thread; nothing is printed.
+/// channels, 16 bits are scaled to 8 by dropping the low byte (as OpenCV does; if a file uses the
+/// lower 12 bits only, that is logged as a warning, once), alpha is dropped, CMYK JPEGs are
+/// converted as Pillow does, of several pages the first is read. The format is told by the first
+/// bytes, not by the ending. Throws Error if the file is missing, no image, truncated, damaged or
+/// has more than 2^28 pixels. May be called from any thread.
 torch::Tensor read_image(const std::filesystem::path& path);
 
 /// Height and width of read_image(path), without decoding the pixels where the format allows.
@@ -40,8 +41,10 @@ torch::Tensor read_tiff(const std::filesystem::path& path);
 /// True if the file's ending is one that read_image() knows (any case).
 bool has_image_ending(const std::filesystem::path& path);
 
-/// The image files directly in `folder` (or, with `recursive`, below it), sorted by path. Hidden
-/// files are passed over. Throws Error if the folder is missing or no folder.
+/// The image files directly in `folder` (or, with `recursive`, below it; links to folders are
+/// followed, but for those back up), sorted by path. Hidden files and folders are passed over,
+/// links to missing files are not. Throws Error if the folder is missing, no folder or not
+/// readable.
 std::vector<std::filesystem::path> list_images(const std::filesystem::path& folder,
                                                bool recursive = false);
 

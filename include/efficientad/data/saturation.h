@@ -22,6 +22,9 @@ struct SaturationRule {
 /// Reads a defects_config.json; throws Error if it is missing or damaged.
 std::vector<SaturationRule> read_saturation_rules(const std::filesystem::path& file);
 
+/// Where a data set in LOCO's layout has them.
+std::filesystem::path saturation_file_of(const Dataset& dataset);
+
 /// Those of <category folder>/defects_config.json if the layout is LOCO's and there are masks,
 /// which need them; empty otherwise. Throws Error as read_saturation_rules() does.
 std::optional<std::vector<SaturationRule>> saturation_rules_of(const Dataset& dataset);

@@ -47,6 +47,9 @@ struct ModelBundle {
   std::string model_size = "small";
   bool padding = false;
   std::array<int64_t, 2> image_hw = {256, 256};
+  /// The least and greatest width / height of the images it was trained on, before they were
+  /// brought to that size; zeros: not known.
+  std::array<double, 2> aspect_ratios = {0, 0};
   /// "fixed" or "full".
   std::string autoencoder_input = "fixed";
   /// Images are brought under one exposure first: equalize_exposure().
@@ -61,15 +64,21 @@ struct ModelBundle {
   /// Image scores above it are called anomalous, and how it was chosen.
   double threshold = 0;
   std::string threshold_rule;
+  /// The shift average of the scores that it was chosen from (see Detector); 0: not known.
+  int64_t threshold_shift_average = 1;
   /// Scores of normal images, ascending; empty in models of earlier releases.
   std::vector<double> normal_scores;
   /// Of what images they are.
   NormalImages normal_images = NormalImages::kHeldOut;
-  /// The shift average that they were taken with (see Detector).
+  /// The shift average that they were taken with.
   int64_t normal_scores_shift_average = 1;
   /// Resolved options of the training and where things came from.
   nlohmann::ordered_json options;
   std::map<std::string, std::string> provenance;
+
+  /// Whether an image of this size would be squeezed in another way (by more than a tenth) than
+  /// those of the training, so that its score means little.
+  bool is_of_another_shape(std::array<int64_t, 2> size_hw) const;
 };
 
 /// Writes the bundle as one safetensors file, whole or not at all: float32, but the teacher as

@@ -19,7 +19,8 @@ std::vector<FoundReport> find_reports(const std::vector<std::filesystem::path>& 
 
 /// The figures of many evaluations.
 struct Collection {
-  /// One row a report: data_set, category, model_size, seed and the main metrics.
+  /// One row a report: data_set, category, model_size, seed and the main metrics; with `each` also
+  /// false_positives, missed and report, the folder.
   std::string csv;
   /// A table for each data set and model size with its means (over a category's seeds first), and
   /// beside them what was published for MVTec AD, VisA and MVTec LOCO AD where all their categories
@@ -28,7 +29,8 @@ struct Collection {
 };
 
 /// Collects them; their order does not matter. Two reports of the same data set, category, model
-/// size and seed are an Error that names both.
-Collection collect(std::vector<FoundReport> reports);
+/// size and seed are an Error that names both. With `each`, they are not, and the table has a row
+/// for every report, named by its folder, with its wrong decisions.
+Collection collect(std::vector<FoundReport> reports, bool each = false);
 
 }  // namespace efficientad

@@ -84,8 +84,7 @@ void check_mask_sizes(const Dataset& dataset);
 /// Runs the detector over the test images, writes their anomaly maps and computes all metrics.
 /// Throws Error for a set without test images, a mask of another size or defects_config.json that
 /// cannot be used (before any work), an image that cannot be read or a map with NaN or infinity;
-/// Interrupted if the user asks to stop (maps written until
-/// then are whole).
+/// Interrupted if the user asks to stop; then, as after an error, earlier maps are as they were.
 Evaluation evaluate(const Detector& detector, const Dataset& dataset,
                     const EvaluateSettings& settings);
 

@@ -35,4 +35,22 @@ Overlap spro_overlap(const std::vector<torch::Tensor>& masks, const torch::Tenso
                      const std::vector<SaturationRule>& rules,
                      const std::vector<std::filesystem::path>& files);
 
+/// Where a map is above a threshold: one 8-connected component, in px of the map.
+struct AnomalousRegion {
+  /// The least upright rectangle around it.
+  int64_t left = 0;
+  int64_t top = 0;
+  int64_t width = 0;
+  int64_t height = 0;
+  /// Pixels in it.
+  int64_t area = 0;
+  /// Its highest value, and (the first) where.
+  double peak = 0;
+  int64_t peak_x = 0;
+  int64_t peak_y = 0;
+};
+
+/// Those of a map, float32 [height, width] on the CPU; the highest peak first.
+std::vector<AnomalousRegion> anomalous_regions(const torch::Tensor& map, double threshold);
+
 }  // namespace efficientad

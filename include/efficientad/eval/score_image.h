@@ -6,10 +6,12 @@
 
 namespace efficientad {
 
-/// What a detector says of one image, uint8 [height, width, 3] (RGB, on the CPU) of any size: the
-/// image resized to the networks' size (resize_pil_bilinear()), their map resized back, the map's
-/// maximum. All of it on the GPU if the detector can (Detector::judges_frames()). Without
-/// `want_map` the result may come without the map. Threads may share the detector.
+/// What a detector says of one image of any size on the CPU, uint8 [height, width, 3] (RGB), or
+/// [height, width, 1] or [height, width] (grey, taken three times): the image resized to the
+/// networks' size (resize_pil_bilinear()), their map resized back, the map's maximum. All of it on
+/// the GPU if the detector can (Detector::judges_frames()). Without `want_map` the result may come
+/// without the map. Threads may share the detector. Throws Error for anything else than such an
+/// image.
 Detection score_image(const Detector& detector, const torch::Tensor& image_u8,
                       bool want_map = true);
 

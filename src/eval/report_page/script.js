@@ -180,7 +180,7 @@ function gallery(data) {
     viewer.querySelector('.viewer-body').replaceChildren(card);
     if (shown[at].normal_share !== undefined) {
       card.querySelector('.note').append(
-          `; above ${percent(shown[at].normal_share)} of the normal images kept from training`);
+          `; above ${percent(shown[at].normal_share)} of the normal images that the model knows`);
     }
     if (!viewer.open) viewer.showModal();
   }

@@ -1,0 +1,160 @@
+#include "cli/infer_results.h"
+
+#include <algorithm>
+
+#include "cli/command.h"
+#include "efficientad/core/file.h"
+#include "efficientad/core/json.h"
+#include "efficientad/core/log.h"
+#include "efficientad/core/version.h"
+#include "efficientad/data/csv.h"
+#include "efficientad/eval/report.h"
+
+namespace efficientad::cli {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+void remove_if_there(const fs::path& file) {
+  std::error_code ignored;
+  fs::remove(file, ignored);
+}
+
+std::string scores_csv(const std::vector<Scored>& results) {
+  std::string csv = csv_line({"path", "score", "decision", "latency_ms", "normal_share", "peak_x",
+                              "peak_y", "heatmap", "map"});
+  const auto peak = [](const Scored& result, size_t axis) {
+    return result.peak_xy ? std::to_string((*result.peak_xy)[axis]) : "";
+  };
+  for (const auto& result : results) {
+    csv +=
+        csv_line({result.path, fmt::format("{:.9g}", result.score), decision_name(result.anomalous),
+                  fmt::format("{:.3f}", result.latency_ms),
+                  result.normal_share ? fmt::format("{:.6g}", *result.normal_share) : "",
+                  peak(result, 0), peak(result, 1), result.heatmap.string(), result.map.string()});
+  }
+  return csv;
+}
+
+std::string regions_csv(const std::vector<Scored>& results) {
+  std::string csv =
+      csv_line({"path", "left", "top", "width", "height", "area", "peak", "peak_x", "peak_y"});
+  for (const auto& result : results) {
+    for (const auto& region : result.regions) {
+      csv += csv_line({result.path, std::to_string(region.left), std::to_string(region.top),
+                       std::to_string(region.width), std::to_string(region.height),
+                       std::to_string(region.area), fmt::format("{:.9g}", region.peak),
+                       std::to_string(region.peak_x), std::to_string(region.peak_y)});
+    }
+  }
+  return csv;
+}
+
+}  // namespace
+
+fs::path map_file(const std::string& name) { return fs::path("maps") / (name + ".tiff"); }
+
+fs::path heatmap_file(const std::string& name) { return fs::path("heatmaps") / (name + ".png"); }
+
+void Inference::add(Scored scored) {
+  if (scored.of_another_shape && ++of_another_shape_ == 1) {
+    spdlog::warn(
+        "{}: its width and height are in another proportion than those of the images of the "
+        "training, so that its score means little; further ones are only counted",
+        scored.path);
+  }
+  scored_.push_back(std::move(scored));
+}
+
+void Inference::write(const InferOptions& options) const {
+  const fs::path output = options.output;
+  write_file(output / "scores.csv", scores_csv(scored_));
+  write_json(output / "summary.json", summary(options));
+  // Those of an earlier run would be taken for this one's.
+  if (options.regions) {
+    write_file(output / "regions.csv", regions_csv(scored_));
+  } else {
+    remove_if_there(output / "regions.csv");
+  }
+  if (failures.empty()) {
+    remove_if_there(output / "errors.csv");
+    return;
+  }
+  std::string errors = csv_line({"path", "error"});
+  for (const auto& failure : failures) errors += csv_line({failure.path, failure.reason});
+  write_file(output / "errors.csv", errors);
+}
+
+int64_t Inference::anomalous() const {
+  return std::count_if(scored_.begin(), scored_.end(), [](const Scored& r) { return r.anomalous; });
+}
+
+std::optional<double> Inference::median_latency() const {
+  std::vector<double> values;
+  for (const auto& result : scored_) values.push_back(result.latency_ms);
+  if (values.empty()) return std::nullopt;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+nlohmann::ordered_json Inference::summary(const InferOptions& options) const {
+  const std::optional<double> latency = median_latency();
+  return {{"program", std::string("efficientad ") + version()},
+          {"output", options.output},
+          {"model", with_.model},
+          {"model_hash", with_.model_hash},
+          {"engine", with_.engine},
+          {"precision", with_.precision},
+          {"device", with_.device},
+          {"shift_average", with_.shift_average},
+          {"threshold", with_.threshold},
+          {"threshold_rule", with_.threshold_rule},
+          {"images", scored_.size()},
+          {"anomalous", anomalous()},
+          {"of_another_shape", of_another_shape_},
+          {"unreadable", failures.size()},
+          {"median_latency_ms", latency ? nlohmann::ordered_json(*latency) : nullptr}};
+}
+
+void Inference::print(const InferOptions& options, bool json) const {
+  const fs::path output = options.output;
+  if (json) {
+    fmt::print("{}\n", dump_json(summary(options)));
+    return;
+  }
+  constexpr size_t kRows = 40;
+  size_t width = 4;
+  for (size_t i = 0; i < std::min(scored_.size(), kRows); ++i) {
+    width = std::max(width, printable(scored_[i].path).size());
+  }
+  if (!scored_.empty()) {
+    fmt::print("{:{}}  {:>10}  {:9}  {:>10}\n", "path", width, "score", "decision", "latency ms");
+  }
+  for (size_t i = 0; i < std::min(scored_.size(), kRows); ++i) {
+    const auto& result = scored_[i];
+    fmt::print("{:{}}  {:>10.4f}  {:9}  {:>10.1f}\n", printable(result.path), width, result.score,
+               decision_name(result.anomalous), result.latency_ms);
+  }
+  if (scored_.size() > kRows) fmt::print("… {} more in scores.csv\n", scored_.size() - kRows);
+  if (scored_.empty()) {
+    fmt::print("no image scored\n");
+  } else {
+    fmt::print("\n{} images scored, {} anomalous (score above {:.4g}); median latency {:.1f} ms\n",
+               scored_.size(), anomalous(), with_.threshold, median_latency().value_or(0));
+    if (of_another_shape_ > 0) {
+      fmt::print("{} of another shape than the images of the training\n", of_another_shape_);
+    }
+  }
+  fmt::print("threshold: {}\nscores: {}\n", with_.threshold_rule, (output / "scores.csv").string());
+  if (options.regions) fmt::print("regions: {}\n", (output / "regions.csv").string());
+  if (options.heatmaps) fmt::print("heat maps: {}\n", (output / "heatmaps").string());
+  if (options.maps) fmt::print("anomaly maps: {}\n", (output / "maps").string());
+  if (!failures.empty()) {
+    fmt::print("{} could not be read or scored, or their maps not be written: {}\n",
+               failures.size(), (output / "errors.csv").string());
+  }
+}
+
+}  // namespace efficientad::cli

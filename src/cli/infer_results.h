@@ -1,0 +1,75 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/infer_options.h"
+#include "cli/input_images.h"
+#include "efficientad/eval/regions.h"
+
+namespace efficientad::cli {
+
+/// An image's result.
+struct Scored {
+  std::string path;
+  double score = 0;
+  bool anomalous = false;
+  std::optional<double> normal_share{};
+  double latency_ms = 0;
+  /// Where the map is highest, if it is known.
+  std::optional<std::array<int64_t, 2>> peak_xy{};
+  bool of_another_shape = false;
+  std::vector<AnomalousRegion> regions{};
+  /// Files that were written, in the output folder; empty: none.
+  std::filesystem::path heatmap{};
+  std::filesystem::path map{};
+};
+
+/// What scores were made with.
+struct ScoredWith {
+  std::string model;
+  std::string model_hash;
+  std::string engine;
+  std::string precision;
+  std::string device;
+  int64_t shift_average = 1;
+  double threshold = 0;
+  std::string threshold_rule;
+};
+
+/// Where in the output folder an image's map and heat map are, by its name.
+std::filesystem::path map_file(const std::string& name);
+std::filesystem::path heatmap_file(const std::string& name);
+
+/// What `infer` found.
+class Inference {
+ public:
+  explicit Inference(ScoredWith with) : with_(std::move(with)) {}
+
+  /// Warns of the first image of another shape than those of the training.
+  void add(Scored scored);
+
+  /// scores.csv, summary.json, regions.csv if they are wanted, and errors.csv if there are
+  /// failures.
+  void write(const InferOptions& options) const;
+  void print(const InferOptions& options, bool json) const;
+
+  std::vector<Failure> failures;
+
+ private:
+  nlohmann::ordered_json summary(const InferOptions& options) const;
+  int64_t anomalous() const;
+  /// Empty if none was scored.
+  std::optional<double> median_latency() const;
+
+  ScoredWith with_;
+  std::vector<Scored> scored_;
+  int64_t of_another_shape_ = 0;
+};
+
+}  // namespace efficientad::cli
