@@ -78,6 +78,7 @@ int dataset(const Arguments& arguments) {
   Json json = {{"layout", layout}, {"categories", Json::object()}};
   if (!common.json) fmt::print("layout {}\n", layout);
   std::vector<std::string> problems;
+  std::vector<std::string> notes;
   for (const auto& category : wanted_categories(options, layout)) {
     std::string name = category;
     try {
@@ -92,8 +93,10 @@ int dataset(const Arguments& arguments) {
       const Json counts = counts_of(check.dataset);
       json["categories"][name] = counts;
       json["categories"][name]["problems"] = check.problems;
+      json["categories"][name]["notes"] = check.notes;
       if (!common.json) print(name, counts);
       problems.insert(problems.end(), check.problems.begin(), check.problems.end());
+      notes.insert(notes.end(), check.notes.begin(), check.notes.end());
     } catch (const Interrupted&) {
       throw;
     } catch (const UsageError&) {
@@ -107,6 +110,7 @@ int dataset(const Arguments& arguments) {
   if (common.json) {
     fmt::print("{}\n", dump_json(json));
   } else {
+    for (const auto& note : notes) fmt::print("note: {}\n", printable(note));
     for (const auto& problem : problems) fmt::print("problem: {}\n", printable(problem));
     fmt::print("{}\n", problems.empty() ? "no problems"
                                         : fmt::format("{} problem{}", problems.size(),

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cmath>
 #include <deque>
 #include <filesystem>
 #include <future>
@@ -42,9 +41,9 @@ double ms_since(Clock::time_point start) {
 
 /// The deepest folder above all images.
 fs::path common_folder(const std::vector<fs::path>& images) {
-  fs::path common = plain(images.front()).parent_path();
+  fs::path common = plain_path(images.front()).parent_path();
   for (const auto& image : images) {
-    while (!is_below(plain(image), common) && common.has_relative_path()) {
+    while (!is_below(plain_path(image), common) && common.has_relative_path()) {
       common = common.parent_path();
     }
   }
@@ -56,7 +55,7 @@ fs::path common_folder(const std::vector<fs::path>& images) {
 std::vector<std::string> result_names(const std::vector<fs::path>& images) {
   const fs::path common = common_folder(images);
   const auto stem_of = [&](const fs::path& image) {
-    const fs::path relative = plain(image).lexically_relative(common);
+    const fs::path relative = plain_path(image).lexically_relative(common);
     return (relative.parent_path() / relative.stem()).string();
   };
   std::map<std::string, int64_t> count;
@@ -65,7 +64,7 @@ std::vector<std::string> result_names(const std::vector<fs::path>& images) {
   std::set<std::string> taken;
   for (const auto& image : images) {
     const std::string stem = stem_of(image);
-    const std::string whole = plain(image).lexically_relative(common).string();
+    const std::string whole = plain_path(image).lexically_relative(common).string();
     std::string name = count[stem] > 1 ? whole : stem;
     for (int i = 2; taken.count(name) > 0; ++i) name = fmt::format("{}_{}", whole, i);
     taken.insert(name);
@@ -102,29 +101,32 @@ struct Outcome {
   std::optional<Scored> scored{};
   /// It could not be read or scored, or its maps not be written.
   std::optional<Failure> failure{};
+  /// Of memory, or of a GPU: the next images may fare no better.
+  bool engine_failed = false;
 };
 
 /// Scores an image, and writes the maps that the options want.
 Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const std::string& path,
                     const InferOptions& options, const std::string& name) {
   if (!loaded.error.empty()) return {.failure = Failure{path, loaded.error}};
+  const auto failed = [&](const std::exception& error) {
+    return Failure{path, fmt::format("{}: {}", path, message_of(error))};
+  };
   const auto start = Clock::now();
   Detection detection;
+  double latency_ms = 0;
   try {
     detection = loaded.input_u8.defined()
                     ? detector.finish(detector.maps_of_bytes(loaded.input_u8.unsqueeze(0))[0],
                                       {loaded.image_u8.size(0), loaded.image_u8.size(1)})
                     : score_image(detector, loaded.image_u8,
                                   options.maps || options.heatmaps || options.regions);
+    latency_ms = loaded.resize_ms + ms_since(start);
+    require_finite(detection);
+  } catch (const Error& error) {
+    return {.failure = failed(error)};
   } catch (const std::exception& error) {
-    return {.failure = Failure{path, fmt::format("{}: {}", path, message_of(error))}};
-  }
-  const double latency_ms = loaded.resize_ms + ms_since(start);
-  if (!std::isfinite(detection.score)) {
-    return {.failure = Failure{
-                path, fmt::format("{}: the model gives no finite number; its weights or statistics "
-                                  "are damaged",
-                                  path)}};
+    return {.failure = failed(error), .engine_failed = true};
   }
   const fs::path output = options.output;
   Outcome outcome = {.scored = Scored{.path = path,
@@ -135,9 +137,7 @@ Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const s
   outcome.scored->of_another_shape =
       detector.bundle().is_of_another_shape({loaded.image_u8.size(0), loaded.image_u8.size(1)});
   if (detection.map_at_image.defined()) {
-    const int64_t at = detection.map_at_image.argmax().item<int64_t>();
-    const int64_t width = detection.map_at_image.size(1);
-    outcome.scored->peak_xy = std::array<int64_t, 2>{at % width, at / width};
+    outcome.scored->peak_xy = peak_of(detection.map_at_image);
   }
   try {
     if (options.regions) {
@@ -183,11 +183,12 @@ void tidy(const InferOptions& options) {
   if (options.heatmaps) look_into("heatmaps");
 }
 
-/// Those that an earlier run made for an image, which this one could not judge.
-void remove_pictures(const fs::path& output, const std::string& name) {
+/// Those of an earlier run, where this one was to write its own but could not judge the image.
+void remove_pictures(const InferOptions& options, const std::string& name) {
   std::error_code ignored;
-  fs::remove(output / map_file(name), ignored);
-  fs::remove(output / heatmap_file(name), ignored);
+  const fs::path output = options.output;
+  if (options.maps) fs::remove(output / map_file(name), ignored);
+  if (options.heatmaps) fs::remove(output / heatmap_file(name), ignored);
 }
 
 }  // namespace
@@ -214,11 +215,13 @@ int infer(const Arguments& arguments) {
   const std::string engine = resolve_engine(options.engine, devices.front());
   const std::string precision = resolve_engine_precision(options.precision, engine);
   std::vector<std::unique_ptr<Detector>> detectors;
+  std::vector<std::string> names_of_devices;
   for (const auto& device : devices) {
     spdlog::info("score {} images with {}, engine {} in {} on {}", inputs.images.size(),
                  options.model, engine, precision, describe_device(device));
     detectors.push_back(std::make_unique<Detector>(load_bundle(options.model), device, engine,
                                                    precision, options.shift_average));
+    names_of_devices.push_back(describe_device(device));
   }
   warn_of_shift_average(options.model, detectors.front()->bundle(), options.shift_average);
   make_result_folder(output, ResultKind::kInference);
@@ -242,7 +245,7 @@ int infer(const Arguments& arguments) {
     const auto place = static_cast<size_t>(i);
     Outcome outcome = judge_image(*detectors[place % detectors.size()], loaded,
                                   inputs.images[place].string(), options, names[place]);
-    if (!outcome.scored) remove_pictures(output, names[place]);
+    if (!outcome.scored) remove_pictures(options, names[place]);
     return outcome;
   };
   // While a GPU computes, what it gave before is drawn and written.
@@ -254,17 +257,18 @@ int infer(const Arguments& arguments) {
                      .model_hash = hash_of_file(options.model),
                      .engine = engine,
                      .precision = precision,
-                     .device = describe_device(devices.front()),
+                     .device = join(names_of_devices),
                      .shift_average = options.shift_average,
                      .threshold = detectors.front()->bundle().threshold,
                      .threshold_rule = detectors.front()->bundle().threshold_rule});
   results.failures = inputs.failures;
   int64_t done = 0;
+  int64_t failed_in_a_row = 0;
   Progress progress("infer", total, "image");
   constexpr double kSaveEveryMs = 60'000;
   auto saved = Clock::now();
-  const auto save = [&] {
-    results.write(options);
+  const auto save = [&](bool complete) {
+    results.write(options, complete);
     write_json(output / "options.json", options_to_json(options));
   };
   const auto take_first = [&] {
@@ -275,11 +279,14 @@ int infer(const Arguments& arguments) {
       spdlog::error("{}", outcome.failure->reason);
       results.failures.push_back(*outcome.failure);
     }
+    failed_in_a_row = outcome.engine_failed ? failed_in_a_row + 1 : 0;
+    require(failed_in_a_row < kFailuresInARow, "given up after {} images in a row; the last: {}",
+            failed_in_a_row, outcome.failure ? outcome.failure->reason : "");
     progress.update(++done);
     // So that a long run that is killed leaves what it had.
     if (ms_since(saved) > kSaveEveryMs) {
       try {
-        save();
+        save(/*complete=*/false);
       } catch (const Error& error) {
         spdlog::warn("{}; going on", error.what());
       }
@@ -295,16 +302,16 @@ int infer(const Arguments& arguments) {
     }
     while (!begun.empty()) take_first();
   } catch (...) {
-    save();
+    save(/*complete=*/false);
     throw;
   }
   if (done < total) {
-    save();
+    save(/*complete=*/false);
     throw Interrupted(
         fmt::format("interrupted; the results of {} of {} images are kept", done, total));
   }
   progress.finish();
-  save();
+  save(/*complete=*/true);
   results.print(options, common.json);
   return results.failures.empty() ? 0 : 1;
 }

@@ -1,13 +1,13 @@
-#include <array>
+#include <algorithm>
+#include <charconv>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
+#include <optional>
 #include <string>
 
 #include "cli/command.h"
-#include "cli/input_images.h"
 #include "cli/serve_options.h"
 #include "efficientad/core/device.h"
 #include "efficientad/core/file.h"
@@ -36,52 +36,51 @@ void answer(const Json& line) {
   require(std::fflush(stdout) == 0, "the standard output cannot be written to");
 }
 
-Json json_of(const std::vector<AnomalousRegion>& regions) {
-  Json list = Json::array();
-  for (const auto& region : regions) {
-    list.push_back({{"left", region.left},
-                    {"top", region.top},
-                    {"width", region.width},
-                    {"height", region.height},
-                    {"area", region.area},
-                    {"peak", region.peak},
-                    {"peak_x", region.peak_x},
-                    {"peak_y", region.peak_y}});
-  }
-  return list;
-}
-
-/// What there is to say of the image that the `number`-th line names.
-Json judge(const Detector& detector, const ServeOptions& options, const std::string& path,
-           int64_t number) {
+/// What there is to say of an image; of its heat map, which is to be `file`, too.
+Json judge(const Detector& detector, const std::string& path, const fs::path& file) {
   const torch::Tensor image_u8 = read_image(path);
   const auto start = Clock::now();
   const Detection detection = score_image(detector, image_u8);
   const std::chrono::duration<double, std::milli> latency = Clock::now() - start;
-  require(std::isfinite(detection.score),
-          "{}: the model gives no finite number; its weights or statistics are damaged", path);
-  const int64_t peak = detection.map_at_image.argmax().item<int64_t>();
-  const int64_t width = detection.map_at_image.size(1);
-  Json line = {
-      {"path", path},
-      {"score", detection.score},
-      {"decision", decision_name(detection.anomalous)},
-      {"normal_share", nullptr},
-      {"latency_ms", latency.count()},
-      {"peak_x", peak % width},
-      {"peak_y", peak / width},
-      {"regions", json_of(anomalous_regions(detection.map_at_image, detector.bundle().threshold))}};
+  require_finite(detection);
+  const double threshold = detector.bundle().threshold;
+  const auto [peak_x, peak_y] = peak_of(detection.map_at_image);
+  Json line = {{"path", path},
+               {"score", detection.score},
+               {"decision", decision_name(detection.anomalous)},
+               {"normal_share", nullptr},
+               {"latency_ms", latency.count()},
+               {"peak_x", peak_x},
+               {"peak_y", peak_y},
+               {"regions", Json::array()}};
+  for (const auto& region : anomalous_regions(detection.map_at_image, threshold)) {
+    line["regions"].push_back(region_json(region));
+  }
   if (detection.normal_share) line["normal_share"] = *detection.normal_share;
   if (detector.bundle().is_of_another_shape({image_u8.size(0), image_u8.size(1)})) {
     line["of_another_shape"] = true;
   }
-  if (!options.heatmaps.empty() && detection.anomalous) {
-    const std::string name = fs::path(path).stem().string();
-    const fs::path file = fs::path(options.heatmaps) / fmt::format("{:06}_{}.png", number, name);
-    write_image(file, draw_heatmap(image_u8, detection, detector.bundle().threshold, name));
-    line["heatmap"] = file.string();
+  if (!file.empty() && detection.anomalous) {
+    try {
+      write_image(file, draw_heatmap(image_u8, detection, threshold, file.stem().string()));
+      line["heatmap"] = file.string();
+    } catch (const std::exception& error) {
+      line["heatmap_error"] = message_of(error);
+    }
   }
   return line;
+}
+
+/// One more than the highest number that a heat map of an earlier run begins with.
+int64_t first_free_number(const fs::path& folder) {
+  int64_t first = 1;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    int64_t number = 0;
+    const auto [end, problem] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (problem == std::errc() && *end == '_') first = std::max(first, number + 1);
+  }
+  return first;
 }
 
 }  // namespace
@@ -94,7 +93,7 @@ int serve(const Arguments& arguments) {
                 "latency (from the decoded image to the decision) and where the map is above the "
                 "threshold; of an image that cannot be judged, the error. The first line says that "
                 "it is ready. Ends with stdin; the exit status is 1 if an image could not be "
-                "judged.",
+                "judged, or its heat map not be written.",
                 options);
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
@@ -103,7 +102,14 @@ int serve(const Arguments& arguments) {
   const Detector detector(load_bundle(options.model), device, engine, precision,
                           options.shift_average);
   warn_of_shift_average(options.model, detector.bundle(), options.shift_average);
-  if (!options.heatmaps.empty()) make_folder(options.heatmaps);
+  int64_t number = 1;
+  std::optional<FolderLock> lock;
+  if (!options.heatmaps.empty()) {
+    make_folder(options.heatmaps);
+    lock.emplace(options.heatmaps, "another program is writing to it");
+    remove_leftovers(options.heatmaps);
+    number = first_free_number(options.heatmaps);
+  }
   // What is set up with the first image is no image's time.
   const auto [height, width] = detector.input_hw();
   score_image(detector, torch::zeros({height, width, 3}, torch::kUInt8));
@@ -116,20 +122,32 @@ int serve(const Arguments& arguments) {
           {"device", describe_device(device)},
           {"threshold", detector.bundle().threshold},
           {"threshold_rule", detector.bundle().threshold_rule}});
-  int64_t number = 0;
   bool failed = false;
+  int64_t failed_in_a_row = 0;
   for (std::string path; std::getline(std::cin, path);) {
     if (path.ends_with('\r')) path.pop_back();
     if (path.empty()) continue;
-    ++number;
-    Json line;
-    try {
-      line = judge(detector, options, path, number);
-    } catch (const std::exception& error) {
-      line = {{"path", path}, {"error", message_of(error)}};
-      failed = true;
+    fs::path heatmap;
+    if (lock) {
+      heatmap = fs::path(options.heatmaps) /
+                fmt::format("{:06}_{}.png", number++, fs::path(path).stem().string());
     }
-    answer(line);
+    try {
+      const Json line = judge(detector, path, heatmap);
+      answer(line);
+      failed = failed || line.contains("heatmap_error");
+      failed_in_a_row = 0;
+      continue;
+    } catch (const Error& error) {
+      answer({{"path", path}, {"error", message_of(error)}});
+      failed_in_a_row = 0;
+    } catch (const std::exception& error) {
+      answer({{"path", path}, {"error", message_of(error)}});
+      // Whoever started it can start it again.
+      require(++failed_in_a_row < kFailuresInARow, "given up after {} images in a row: {}",
+              failed_in_a_row, message_of(error));
+    }
+    failed = true;
   }
   return failed ? 1 : 0;
 }

@@ -37,14 +37,19 @@ void print(const TrainResult& result) {
              result.validation_images, result.threshold, result.threshold_rule);
 }
 
-/// Throws UsageError if a model was trained with other options than these. (One of an earlier
-/// release lacks some: those were as they are by default.)
+/// Throws Error if a model was trained with other options than these. (One of an earlier release
+/// lacks some: those were as they are by default.)
 void require_same_options(const fs::path& model, const TrainOptions& options) {
   nlohmann::ordered_json before = result_options(TrainOptions());
   before.update(load_bundle(model).options);
-  Checkpoint of_model;
-  of_model.options = before;
-  check_same_run(of_model, result_options(options), {}, model);
+  const nlohmann::ordered_json now = result_options(options);
+  for (const auto& [name, value] : now.items()) {
+    require(before.contains(name) && before.at(name) == value,
+            "{}: was trained with {} {}, but now it is {}; --overwrite trains it anew, or give "
+            "another output folder",
+            model.string(), name, before.contains(name) ? dump_json(before.at(name)) : "not known",
+            dump_json(value));
+  }
 }
 
 /// Trains every category. One that fails does not stop the others.
@@ -74,9 +79,14 @@ int train_all(const TrainOptions& options, const Teacher& teacher, torch::Device
       results[categories[i]] = to_json(result);
       if (!json) print(result);
     } catch (const Interrupted&) {
-      throw Interrupted(fmt::format("interrupted in category {}; the same command{} goes on",
-                                    categories[i],
-                                    options.overwrite ? ", but without --overwrite," : ""));
+      const std::vector<std::string> left(categories.begin() + static_cast<std::ptrdiff_t>(i),
+                                          categories.end());
+      throw Interrupted(
+          options.overwrite
+              ? fmt::format("interrupted; --overwrite did not get to the end of {}: train each "
+                            "with its --category",
+                            join(left))
+              : fmt::format("interrupted in category {}; the same command goes on", categories[i]));
     } catch (const std::exception& error) {
       spdlog::error("{}: {}", categories[i], message_of(error));
       failed.push_back(categories[i]);

@@ -9,6 +9,10 @@
 
 namespace efficientad::cli {
 
+/// So many images in a row that the engine fails on, for lack of memory or because the GPU is gone,
+/// end a run.
+inline constexpr int64_t kFailuresInARow = 3;
+
 /// Where and with what the maps are computed: options that several commands have.
 struct EngineOptions {
   std::string engine = "auto";
@@ -45,21 +49,24 @@ struct EngineOptions {
 /// Warns if an image's score would be set against those of another shift average.
 inline void warn_of_shift_average(const std::string& model, const ModelBundle& bundle,
                                   int64_t shift_average) {
+  const auto warn = [&](const char* what, int64_t other, const char* how) {
+    spdlog::warn(
+        "{}: its {} of --shift-average {}; this run's scores, with {}, are {}; \"efficientad "
+        "threshold{}\" makes new ones",
+        model, what, other, shift_average, shift_average > other ? "lower" : "higher", how);
+  };
   const int64_t of_threshold = bundle.threshold_shift_average;
   const int64_t of_normal = bundle.normal_scores_shift_average;
   const bool threshold = of_threshold != 0 && of_threshold != shift_average;
   const bool normal = !bundle.normal_scores.empty() && of_normal != shift_average;
-  if (!threshold && !normal) return;
-  const int64_t other = threshold ? of_threshold : of_normal;
-  spdlog::warn(
-      "{}: its {} of --shift-average {}; this run's scores, with {}, are {}; \"efficientad "
-      "threshold\" makes {}",
-      model,
-      threshold && normal ? "threshold and its normal images' scores are"
-      : threshold         ? "threshold is"
-                          : "normal images' scores (for normal_share) are",
-      other, shift_average, shift_average > other ? "lower" : "higher",
-      normal ? "new ones, with --normal-images" : "a new one");
+  if (threshold && normal && of_threshold == of_normal) {
+    warn("threshold and its normal images' scores are", of_normal, " --normal-images");
+    return;
+  }
+  if (threshold) warn("threshold is", of_threshold, "");
+  if (normal) {
+    warn("normal images' scores (of which normal_share tells) are", of_normal, " --normal-images");
+  }
 }
 
 }  // namespace efficientad::cli

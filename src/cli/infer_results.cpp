@@ -38,14 +38,16 @@ std::string scores_csv(const std::vector<Scored>& results) {
 }
 
 std::string regions_csv(const std::vector<Scored>& results) {
-  std::string csv =
-      csv_line({"path", "left", "top", "width", "height", "area", "peak", "peak_x", "peak_y"});
+  std::vector<std::string> names = {"path"};
+  const nlohmann::ordered_json any = region_json({});
+  for (const auto& [name, value] : any.items()) names.push_back(name);
+  std::string csv = csv_line(names);
   for (const auto& result : results) {
     for (const auto& region : result.regions) {
-      csv += csv_line({result.path, std::to_string(region.left), std::to_string(region.top),
-                       std::to_string(region.width), std::to_string(region.height),
-                       std::to_string(region.area), fmt::format("{:.9g}", region.peak),
-                       std::to_string(region.peak_x), std::to_string(region.peak_y)});
+      std::vector<std::string> fields = {result.path};
+      const nlohmann::ordered_json members = region_json(region);
+      for (const auto& [name, value] : members.items()) fields.push_back(value.dump());
+      csv += csv_line(fields);
     }
   }
   return csv;
@@ -67,10 +69,10 @@ void Inference::add(Scored scored) {
   scored_.push_back(std::move(scored));
 }
 
-void Inference::write(const InferOptions& options) const {
+void Inference::write(const InferOptions& options, bool complete) const {
   const fs::path output = options.output;
   write_file(output / "scores.csv", scores_csv(scored_));
-  write_json(output / "summary.json", summary(options));
+  write_json(output / "summary.json", summary(options, complete));
   // Those of an earlier run would be taken for this one's.
   if (options.regions) {
     write_file(output / "regions.csv", regions_csv(scored_));
@@ -99,7 +101,7 @@ std::optional<double> Inference::median_latency() const {
   return *middle;
 }
 
-nlohmann::ordered_json Inference::summary(const InferOptions& options) const {
+nlohmann::ordered_json Inference::summary(const InferOptions& options, bool complete) const {
   const std::optional<double> latency = median_latency();
   return {{"program", std::string("efficientad ") + version()},
           {"output", options.output},
@@ -111,6 +113,7 @@ nlohmann::ordered_json Inference::summary(const InferOptions& options) const {
           {"shift_average", with_.shift_average},
           {"threshold", with_.threshold},
           {"threshold_rule", with_.threshold_rule},
+          {"complete", complete},
           {"images", scored_.size()},
           {"anomalous", anomalous()},
           {"of_another_shape", of_another_shape_},
@@ -121,7 +124,7 @@ nlohmann::ordered_json Inference::summary(const InferOptions& options) const {
 void Inference::print(const InferOptions& options, bool json) const {
   const fs::path output = options.output;
   if (json) {
-    fmt::print("{}\n", dump_json(summary(options)));
+    fmt::print("{}\n", dump_json(summary(options, /*complete=*/true)));
     return;
   }
   constexpr size_t kRows = 40;

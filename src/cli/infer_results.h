@@ -36,6 +36,7 @@ struct ScoredWith {
   std::string model_hash;
   std::string engine;
   std::string precision;
+  /// All of them.
   std::string device;
   int64_t shift_average = 1;
   double threshold = 0;
@@ -54,15 +55,15 @@ class Inference {
   /// Warns of the first image of another shape than those of the training.
   void add(Scored scored);
 
-  /// scores.csv, summary.json, regions.csv if they are wanted, and errors.csv if there are
-  /// failures.
-  void write(const InferOptions& options) const;
+  /// scores.csv, summary.json, regions.csv if they are wanted, and errors.csv if there are failures.
+  /// `complete`: nothing more is to come.
+  void write(const InferOptions& options, bool complete) const;
   void print(const InferOptions& options, bool json) const;
 
   std::vector<Failure> failures;
 
  private:
-  nlohmann::ordered_json summary(const InferOptions& options) const;
+  nlohmann::ordered_json summary(const InferOptions& options, bool complete) const;
   int64_t anomalous() const;
   /// Empty if none was scored.
   std::optional<double> median_latency() const;

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/file.h"
 #include "efficientad/data/image.h"
 
 namespace efficientad::cli {
@@ -29,22 +30,22 @@ class Finder {
  public:
   explicit Finder(const std::optional<fs::path>& results) {
     if (!results) return;
-    results_ = plain(*results / "");
-    drawn_ = {plain(*results / "heatmaps"), plain(*results / "maps")};
+    results_ = plain_path(*results / "");
+    drawn_ = {plain_path(*results / "heatmaps"), plain_path(*results / "maps")};
   }
 
   void add_image(const fs::path& path) {
     require_usage(!is_drawn(path),
                   "{}: lies where results are written to; choose another output folder",
                   path.string());
-    if (seen_.insert(plain(path)).second) found.images.push_back(path);
+    if (seen_.insert(plain_path(path)).second) found.images.push_back(path);
   }
 
   void add_folder(const fs::path& folder) {
     const auto images = list_images(folder, /*recursive=*/true);
     if (images.empty()) found.failures.push_back({folder.string(), "the folder holds no images"});
     // From above, all results are passed over; inside, only what a run would write again.
-    const bool above = results_.empty() || !is_below(plain(folder), results_);
+    const bool above = results_.empty() || !is_below(plain_path(folder), results_);
     for (const auto& image : images) {
       const bool result = above ? is_result(image) : is_drawn(image) && !is_drawn(folder);
       if (!result) add_image(image);
@@ -63,12 +64,12 @@ class Finder {
 
  private:
   bool is_result(const fs::path& path) const {
-    return !results_.empty() && is_below(plain(path), results_);
+    return !results_.empty() && is_below(plain_path(path), results_);
   }
 
   bool is_drawn(const fs::path& path) const {
     for (const auto& folder : drawn_) {
-      if (is_below(plain(path), folder)) return true;
+      if (is_below(plain_path(path), folder)) return true;
     }
     return false;
   }
@@ -79,13 +80,6 @@ class Finder {
 };
 
 }  // namespace
-
-bool is_below(const fs::path& path, const fs::path& folder) {
-  const fs::path relative = path.lexically_relative(folder);
-  return !relative.empty() && *relative.begin() != "..";
-}
-
-fs::path plain(const fs::path& path) { return fs::absolute(path).lexically_normal(); }
 
 InputImages find_images(const std::vector<std::string>& paths,
                         const std::optional<fs::path>& results) {

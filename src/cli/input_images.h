@@ -18,12 +18,6 @@ struct InputImages {
   std::vector<Failure> failures;
 };
 
-/// `path` as an absolute path without dots.
-std::filesystem::path plain(const std::filesystem::path& path);
-
-/// Whether `path` lies in `folder`; both as plain() gives them.
-bool is_below(const std::filesystem::path& path, const std::filesystem::path& folder);
-
 /// The images that files, folders (searched recursively) and globs stand for, each once, in the
 /// order given. A path that stands for nothing is a failure, like an image that cannot be read.
 /// What lies in the folder of results, if one is given, is passed over where a folder above it is

@@ -16,8 +16,8 @@ struct ServeOptions : EngineOptions {
   void visit(Visitor&& visitor) {
     visitor("model", model, OptionInfo{.help = "model file (model.safetensors)", .required = true});
     visitor("heatmaps", heatmaps,
-            OptionInfo{.help = "folder for heat maps of the images that are called anomalous, "
-                               "numbered by line; empty: none are drawn"});
+            OptionInfo{.help = "folder for heat maps of the images that are called anomalous, with "
+                               "a number in front that grows with every image; empty: none"});
     EngineOptions::visit(visitor);
   }
 };

@@ -157,6 +157,13 @@ uint64_t hash64_of_words(const void* data, size_t size, uint64_t start) {
 
 std::string hex64(uint64_t value) { return fmt::format("{:016x}", value); }
 
+fs::path plain_path(const fs::path& path) { return fs::absolute(path).lexically_normal(); }
+
+bool is_below(const fs::path& path, const fs::path& folder) {
+  const fs::path relative = path.lexically_relative(folder);
+  return !relative.empty() && *relative.begin() != "..";
+}
+
 std::string hash_of_file(const fs::path& path) {
   const std::string bytes = read_file(path);
   return hex64(hash64(bytes.data(), bytes.size()));

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/file.h"
 #include "efficientad/core/random.h"
 #include "efficientad/data/image.h"
 #include "layouts.h"
@@ -155,13 +156,15 @@ std::string detect_layout(const fs::path& root, const std::string& category,
 
 Dataset open_dataset(const std::string& layout, const fs::path& root, const std::string& category,
                      const FolderLayout& folder, DatasetPart part) {
-  return open_with(layout, root, category, folder, part, Complaints(nullptr));
+  return open_with(layout, root, category, folder, part, Complaints());
 }
 
 Dataset open_dataset_with_problems(const std::string& layout, const fs::path& root,
                                    const std::string& category, const FolderLayout& folder,
-                                   std::vector<std::string>& problems) {
-  return open_with(layout, root, category, folder, DatasetPart::kAll, Complaints(&problems));
+                                   std::vector<std::string>& problems,
+                                   std::vector<std::string>& notes) {
+  return open_with(layout, root, category, folder, DatasetPart::kAll,
+                   Complaints(&problems, &notes));
 }
 
 std::vector<std::string> list_categories(const std::string& asked, const fs::path& root,
@@ -182,10 +185,6 @@ std::vector<std::string> list_categories(const std::string& asked, const fs::pat
 void require_apart(const Dataset& dataset, const fs::path& output) {
   const fs::path place = fs::weakly_canonical(output);
   const fs::path root = fs::weakly_canonical(dataset.root);
-  const auto is_in = [](const fs::path& path, const fs::path& folder) {
-    return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first ==
-           folder.end();
-  };
   std::set<fs::path> folders;
   const auto add = [&](const fs::path& file) {
     const fs::path folder = fs::weakly_canonical(file.parent_path());
@@ -193,7 +192,7 @@ void require_apart(const Dataset& dataset, const fs::path& output) {
     folders.insert(folder);
     // The kinds' folders lie in one, and so would the results.
     const fs::path above = folder.parent_path();
-    if (above != root && is_in(above, root)) folders.insert(above);
+    if (above != root && is_below(above, root)) folders.insert(above);
   };
   for (const auto* samples : {&dataset.train, &dataset.validation, &dataset.test}) {
     for (const auto& sample : *samples) {
@@ -202,7 +201,7 @@ void require_apart(const Dataset& dataset, const fs::path& output) {
     }
   }
   for (const auto& folder : folders) {
-    require_usage(!is_in(place, folder),
+    require_usage(!is_below(place, folder),
                   "output is {}, which lies among the data set's images, in {}; choose a folder "
                   "outside of it",
                   output.string(), folder.string());

@@ -92,7 +92,8 @@ DatasetCheck check_dataset(const std::string& layout, const fs::path& root,
                            const std::string& category, const FolderLayout& folder,
                            const std::function<void(int64_t, int64_t)>& progress) {
   DatasetCheck check;
-  check.dataset = open_dataset_with_problems(layout, root, category, folder, check.problems);
+  check.dataset =
+      open_dataset_with_problems(layout, root, category, folder, check.problems, check.notes);
   const Dataset& dataset = check.dataset;
   std::vector<const Sample*> samples;
   for (const auto* part : {&dataset.train, &dataset.validation, &dataset.test}) {

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <map>
+#include <mutex>
 #include <set>
 
 #include "efficientad/core/error.h"
+#include "efficientad/core/file.h"
 #include "efficientad/core/log.h"
 #include "efficientad/data/csv.h"
 #include "efficientad/data/image.h"
@@ -40,26 +42,23 @@ constexpr TreeLayout kTrees[] = {
     {.name = "btad", .train = "train/ok", .test = "test", .good = "ok", .truth = "ground_truth"},
 };
 
-bool is_in(const fs::path& path, const std::vector<fs::path>& folders) {
-  return std::any_of(folders.begin(), folders.end(), [&](const fs::path& folder) {
-    return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first ==
-           folder.end();
-  });
-}
-
-fs::path plain(const fs::path& path) { return fs::absolute(path).lexically_normal(); }
-
 /// Mentions images in folders in `folder` that are not taken; those in `others` are of other parts.
 void mention_deeper_ones(const fs::path& folder, std::vector<fs::path> others,
                          const Complaints& complaints) {
-  for (auto& other : others) other = plain(other / "").parent_path();
-  const fs::path itself = plain(folder / "").parent_path();
+  for (auto& other : others) other = plain_path(other / "").parent_path();
+  const fs::path itself = plain_path(folder / "").parent_path();
   int64_t count = 0;
   fs::path one;
-  for (const auto& image : list_images(folder, /*recursive=*/true)) {
-    const fs::path path = plain(image);
-    if (path.parent_path() == itself || is_in(path, others)) continue;
-    if (++count == 1) one = image;
+  try {
+    for (const auto& image : list_images(folder, /*recursive=*/true)) {
+      const fs::path path = plain_path(image);
+      const bool taken = path.parent_path() == itself ||
+                         std::any_of(others.begin(), others.end(),
+                                     [&](const fs::path& other) { return is_below(path, other); });
+      if (!taken && ++count == 1) one = image;
+    }
+  } catch (const Error&) {
+    return;  // A folder that cannot be read holds none that are wanted.
   }
   if (count == 0) return;
   complaints.mention(
@@ -127,16 +126,20 @@ fs::path find_mask(const std::vector<fs::path>& folders, const Sample& sample) {
 }  // namespace
 
 void Complaints::add(const std::string& problem) const {
-  if (collected_ == nullptr) throw Error(problem);
-  collected_->push_back(problem);
+  if (problems_ == nullptr) throw Error(problem);
+  problems_->push_back(problem);
 }
 
 void Complaints::mention(const std::string& oddity) const {
-  if (collected_ == nullptr) {
-    spdlog::warn("{}", oddity);
-  } else {
-    collected_->push_back(oddity);
+  if (notes_ != nullptr) {
+    notes_->push_back(oddity);
+    return;
   }
+  // A set is opened more than once.
+  static std::mutex telling;
+  static std::set<std::string> told;
+  const std::lock_guard lock(telling);
+  if (told.insert(oddity).second) spdlog::warn("{}", oddity);
 }
 
 std::vector<fs::path> folders_in(const fs::path& folder) {
@@ -256,10 +259,11 @@ Dataset open_folder(const fs::path& root, const FolderLayout& layout, DatasetPar
   for (const auto& other : {layout.abnormal_dir, layout.normal_test_dir, layout.mask_dir}) {
     if (!other.empty()) others.push_back(root / other);
   }
-  require(is_folder(normal) || list_images(root).empty(),
+  const bool may_be_missing = part == DatasetPart::kTest;
+  require(may_be_missing || is_folder(normal) || list_images(root).empty(),
           "{}: there is no such folder, but images in {}: for those give --normal-dir .",
           normal.string(), root.string());
-  if (part != DatasetPart::kTest || is_folder(normal)) {
+  if (!may_be_missing || is_folder(normal)) {
     dataset.train = samples_in(normal, "good", complaints, others);
   }
   if (part == DatasetPart::kTraining) return dataset;

@@ -8,16 +8,19 @@
 
 namespace efficientad::internal {
 
-/// What a data set lacks: an error at once, or collected.
+/// What a data set lacks: an error at once, or collected; and what is no error but may not be
+/// meant: logged, or collected.
 class Complaints {
  public:
-  explicit Complaints(std::vector<std::string>* collected) : collected_(collected) {}
+  Complaints() = default;
+  Complaints(std::vector<std::string>* problems, std::vector<std::string>* notes)
+      : problems_(problems), notes_(notes) {}
   void add(const std::string& problem) const;
-  /// What is no error, but may not be meant: collected or logged.
   void mention(const std::string& oddity) const;
 
  private:
-  std::vector<std::string>* collected_;
+  std::vector<std::string>* problems_ = nullptr;
+  std::vector<std::string>* notes_ = nullptr;
 };
 
 /// A data set whose categories are folders of one form (MVTec AD and those after its example).

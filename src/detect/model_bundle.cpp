@@ -263,9 +263,13 @@ ModelBundle load_bundle(const fs::path& path) {
     bundle.normal_scores_shift_average =
         field<int64_t>(detector, "normal_scores_shift_average", path);
   }
-  bundle.threshold_shift_average = detector.contains("threshold_shift_average")
-                                       ? field<int64_t>(detector, "threshold_shift_average", path)
-                                       : bundle.normal_scores_shift_average;
+  bundle.threshold_shift_average =
+      detector.contains("threshold_shift_average")
+          ? field<int64_t>(detector, "threshold_shift_average", path)
+      : (bundle.threshold_rule.find("normal images") != std::string::npos ||
+         bundle.threshold_rule.find("training images") != std::string::npos)
+          ? bundle.normal_scores_shift_average
+          : 0;
   bundle.options = json_of(file, "options", path);
   const auto provenance = json_of(file, "provenance", path);
   for (const auto& [key, value] : provenance.items()) {

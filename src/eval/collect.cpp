@@ -238,8 +238,11 @@ std::vector<FoundReport> find_reports(const std::vector<fs::path>& folders) {
 Collection collect(std::vector<FoundReport> reports, bool each) {
   std::vector<Row> rows;
   for (const auto& found : reports) rows.push_back(row_of(found));
-  std::stable_sort(rows.begin(), rows.end(),
-                   [](const Row& a, const Row& b) { return a.key() < b.key(); });
+  std::stable_sort(rows.begin(), rows.end(), [&](const Row& a, const Row& b) {
+    const auto place = [](const Row& row) { return std::tie(row.data_set, row.category); };
+    if (each && place(a) != place(b)) return place(a) < place(b);
+    return a.key() < b.key();
+  });
   for (size_t i = 1; i < rows.size() && !each; ++i) {
     require(rows[i - 1].key() != rows[i].key(),
             "{} and {} are both of {}, category {}, size {}, seed {}; --each gives every report a "

@@ -83,6 +83,17 @@ std::vector<AnomalousRegion> anomalous_regions(const torch::Tensor& map, double 
   return regions;
 }
 
+nlohmann::ordered_json region_json(const AnomalousRegion& region) {
+  return {{"left", region.left},     {"top", region.top},      {"width", region.width},
+          {"height", region.height}, {"area", region.area},    {"peak", region.peak},
+          {"peak_x", region.peak_x}, {"peak_y", region.peak_y}};
+}
+
+std::array<int64_t, 2> peak_of(const torch::Tensor& map) {
+  const int64_t at = map.argmax().item<int64_t>();
+  return {at % map.size(1), at / map.size(1)};
+}
+
 int64_t saturation_area(const SaturationRule& rule, int64_t area) {
   const auto whole = static_cast<double>(area);
   const double pixels = rule.relative ? rule.threshold * whole : std::min(rule.threshold, whole);

@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <cmath>
+
 #include "efficientad/core/error.h"
 #include "efficientad/data/resize.h"
 
@@ -31,6 +33,11 @@ Detection score_image(const Detector& detector, const torch::Tensor& image_u8, b
   const torch::Tensor input_u8 = resize_pil_bilinear(rgb, detector.input_hw());
   return detector.finish(detector.maps_of_bytes(input_u8.unsqueeze(0))[0],
                          {rgb.size(0), rgb.size(1)});
+}
+
+void require_finite(const Detection& detection) {
+  require(std::isfinite(detection.score),
+          "the model gives no finite number; its weights or statistics are damaged");
 }
 
 }  // namespace efficientad

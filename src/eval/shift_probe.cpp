@@ -1,4 +1,5 @@
 #include "efficientad/eval/shift_probe.h"
+#include "efficientad/eval/score_image.h"
 
 #include <torch/types.h>
 
@@ -88,8 +89,7 @@ std::vector<ShiftedResult> probe(const Detector& detector, const std::vector<Shi
       }
       const double score =
           cut(detection.map_at_image, scaled(box, input_hw, size_hw)).max().item<double>();
-      require(std::isfinite(detection.score),
-              "the model gives no finite number; its weights or statistics are damaged");
+      require_finite(detection);
       const int64_t peak = content.argmax().item<int64_t>();
       const double difference = (content - unmoved).abs().mean().item<double>();
       results.push_back(

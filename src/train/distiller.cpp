@@ -427,22 +427,39 @@ DistillResult distill(const DistillOptions& options,
   if (options.resume && fs::exists(checkpoint_path)) {
     checkpoint = checkpoint_of(checkpoint_path, dump_json(resolved), inputs);
   } else if (options.resume) {
-    const fs::path features = cache_folder / "features.bin";
-    require(fs::exists(features) && fs::file_size(features) > 0,
+    // One that was stopped while it computed features has begun; of several processes, some may
+    // not have.
+    require(!fs::exists(output) && (!ranks.alone() || fs::exists(cache_folder / "features.key")),
             "{}: there is no checkpoint to resume from", checkpoint_path.string());
     spdlog::info("{}: was stopped before its first checkpoint; its features are kept",
                  output.string());
   }
 
   for (const int64_t index : own) key += files[static_cast<size_t>(file_of(index))].string() + "\n";
-  FeatureCache cache(cache_folder, key, kDistillSide, kGrid, kChannels, options.overwrite);
   std::map<std::string, std::string> provenance;
+  std::optional<FolderLock> lock;
+  std::optional<FeatureCache> opened;
   {
     torch::NoGradGuard no_grad;
     Target target(options, device, precision);
     provenance = target.provenance();
+    std::string problem;
+    try {
+      make_folder(cache_folder);
+      lock.emplace(cache_folder, "another distillation is using it");
+      opened.emplace(cache_folder, key, kDistillSide, kGrid, kChannels, options.overwrite);
+    } catch (const Error& error) {
+      problem = error.what();
+    }
+    // None should compute for hours what another cannot use.
+    const torch::Tensor failed = torch::full({1}, problem.empty() ? 0.0f : 1.0f);
+    ranks.sum({failed});
+    if (problem.empty() && failed.item<float>() > 0) {
+      problem = "another process of this job cannot use its features";
+    }
+    require(problem.empty(), "{}", problem);
+    FeatureCache& cache = *opened;
     if (cache.size() < own_count) {
-      const FolderLock lock(cache_folder, "another distillation is filling it");
       target.prepare(picture, std::min(item_count, kImagesForStatistics));
       const int64_t together = pictures_together(options, device);
       Prefetcher<Picture> pictures(
@@ -464,6 +481,7 @@ DistillResult distill(const DistillOptions& options,
       }
     }
   }
+  FeatureCache& cache = *opened;
 
   // Mean and deviation of each target channel (paper: over 10,000 images).
   ChannelStatistics statistics;

@@ -39,7 +39,9 @@ TEST(Commands, HelpAndVersionEverywhere) {
   EXPECT_NE(run("--help").out.find("distill"), std::string::npos);
   EXPECT_EQ(run("").status, 2);
   expect_error_line(run("fly"), 2, "no command \"fly\"; commands are train");
-  for (const char* command : {"train", "eval", "infer", "distill", "synth", "inspect"}) {
+  for (const char* command :
+       {"train", "eval", "infer", "serve", "sweep", "threshold", "bench", "verify", "probe-shift",
+        "distill", "synth", "dataset", "collect", "inspect"}) {
     SCOPED_TRACE(command);
     const auto help = run(std::string(command) + " --help");
     EXPECT_EQ(help.status, 0) << help.err;
@@ -257,7 +259,8 @@ TEST_F(TrainCommand, AllCategoriesOrAShardOfThem) {
   result = run(arguments("all", 3) + " --category all");
   expect_error_line({result.status, "", result.err.substr(result.err.rfind("error: "))}, 1,
                     "3 of 3 categories failed");
-  EXPECT_NE(result.err.find("cap/model.safetensors: cannot go on: steps was 2, but now is 3"),
+  EXPECT_NE(result.err.find(
+                "cap/model.safetensors: was trained with steps 2, but now it is 3; --overwrite"),
             std::string::npos)
       << result.err;
   for (const char* shard : {"0/2", "3/2", "2", "a/b", "1/2/3"}) {

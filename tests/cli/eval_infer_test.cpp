@@ -428,6 +428,43 @@ TEST_F(EvalInfer, ServeAnswersEachLine) {
   EXPECT_EQ(drawn, 1);
 }
 
+TEST_F(EvalInfer, ServeRefusesWhatItCannotUse) {
+  EXPECT_EQ(run("serve").status, 2);
+  EXPECT_EQ(run("serve --model " + output + "/none.safetensors").status, 1);
+  const std::string model = (results.path / "model.safetensors").string();
+  set_threshold_between(model, data("test/good/000.png"), data("test/scratch/001.jpg"));
+  EXPECT_EQ(run("serve --engine none --model " + model).status, 2);
+  // Nothing asked, nothing wrong.
+  EXPECT_EQ(run("serve --device cpu --model " + model).status, 0);
+  const auto serve = [&](const std::vector<fs::path>& images) {
+    const fs::path lines = results.path / "lines";
+    std::ofstream file(lines);
+    for (const auto& image : images) file << image.string() << "\n";
+    file.close();
+    return run_program("sh", "-c 'exec " + std::string(EFFICIENTAD_PROGRAM) +
+                                 " serve --device cpu --model " + model + " --heatmaps " + output +
+                                 " <" + lines.string() + "'");
+  };
+  // Heat maps of an earlier run stay.
+  fs::create_directories(output);
+  std::ofstream(fs::path(output) / "000001_000.png") << "earlier";
+  auto served = serve({data("test/good/000.png"), data("test/scratch/001.jpg")});
+  EXPECT_EQ(served.status, 0) << served.err;
+  const bool first = fs::exists(fs::path(output) / "000002_000.png");
+  EXPECT_NE(first, fs::exists(fs::path(output) / "000003_001.png")) << served.out;
+  EXPECT_EQ(read_text(fs::path(output) / "000001_000.png"), "earlier");
+  // One that cannot be written costs no decision.
+  const fs::path image = results.path / (std::string(251, 'n') + ".png");
+  fs::copy_file(first ? data("test/good/000.png") : data("test/scratch/001.jpg"), image);
+  served = serve({image});
+  EXPECT_EQ(served.status, 1) << served.err;
+  EXPECT_NE(served.out.find("\"decision\":\"anomalous\""), std::string::npos) << served.out;
+  EXPECT_NE(served.out.find("\"heatmap_error\""), std::string::npos) << served.out;
+  fs::remove_all(output);
+  std::ofstream(output) << "in the way";
+  EXPECT_EQ(serve({}).status, 1);
+}
+
 TEST_F(EvalInfer, EvalNeedsNoImagesToTrainOn) {
   const auto result =
       run("eval --model " + (dir->path / "model.safetensors").string() + " --device cpu --data " +
@@ -544,6 +581,11 @@ TEST_F(EvalInfer, PicturesOfAnEarlierRunAreTold) {
   EXPECT_FALSE(fs::exists(fs::path(output) / "heatmaps/a.png"));
   EXPECT_FALSE(fs::exists(fs::path(output) / "maps/a.tiff"));
   EXPECT_TRUE(fs::exists(fs::path(output) / "heatmaps/b.png"));
+  // A run that draws none leaves them all.
+  std::ofstream(images / "b.png") << "no image";
+  fs::copy_file(data("test/good/000.png"), images / "c.png");
+  EXPECT_EQ(run(infer_arguments() + " --output " + output + " " + images.string()).status, 1);
+  EXPECT_TRUE(fs::exists(fs::path(output) / "heatmaps/b.png"));
 }
 
 TEST_F(EvalInfer, AFolderInBracketsIsNoList) {
@@ -570,14 +612,17 @@ TEST_F(EvalInfer, MapsOfOneCategoryAreNotAnothers) {
 
 TEST_F(EvalInfer, OptionsThatWouldDoNothingAreRefused) {
   const std::string model = " --model " + (dir->path / "model.safetensors").string();
-  for (const std::string& command :
-       {"eval --maps " + output + " --batch-size 2 --data x --output " + output,
-        "eval --maps " + output + " --device cpu --data x --output " + output,
-        "probe-shift --contrast 20 " + data("test/good") + model, "bench --callers 3" + model,
-        "bench --batches 1" + model}) {
+  const auto refused = [](const std::string& command, const std::string& reason) {
     const auto result = run(command);
-    EXPECT_EQ(result.status, 2) << command << result.err;
-  }
+    EXPECT_EQ(result.status, 2) << command;
+    EXPECT_NE(result.err.find(reason), std::string::npos) << result.err;
+  };
+  const std::string of_maps = "eval --data x --output " + output + " --maps " + output;
+  refused(of_maps + " --batch-size 2", "are for --model, not for --maps");
+  refused(of_maps + " --device cpu", "are for --model, not for --maps");
+  refused("probe-shift --contrast 20 " + data("test/good") + model, "give --synthetic too");
+  refused("bench --callers 3" + model, "are for --throughput");
+  refused("bench --batches 1" + model, "are for --throughput");
 }
 
 TEST_F(EvalInfer, AThresholdBelongsToItsModelAndShiftAverage) {

@@ -31,18 +31,19 @@ TEST(InterruptDeathTest, ASecondRequestEndsTheProgram) {
 }
 
 TEST(Interrupt, ALostTerminalIsARequestUnlessItIsToBeIgnored) {
+  const auto original = std::signal(SIGHUP, SIG_DFL);
   {
     const InterruptGuard guard;
     std::raise(SIGHUP);
     EXPECT_TRUE(interrupt_requested());
   }
-  const auto before = std::signal(SIGHUP, SIG_IGN);
+  std::signal(SIGHUP, SIG_IGN);
   {
     const InterruptGuard guard;
     std::raise(SIGHUP);
     EXPECT_FALSE(interrupt_requested());
   }
-  EXPECT_EQ(std::signal(SIGHUP, before), SIG_IGN);
+  EXPECT_EQ(std::signal(SIGHUP, original), SIG_IGN);
 }
 
 }  // namespace

@@ -371,20 +371,31 @@ TEST(open_dataset, says_that_deeper_images_are_left_out) {
   touch(dir.path, {"normal/a.png", "normal/lot 1/b.png", "normal/lot 1/c.png", "bad/d.png",
                    "bad/dent/e.png", "bad/dent/more/f.png"});
   std::vector<std::string> problems;
+  std::vector<std::string> notes;
   const Dataset dataset =
-      open_dataset_with_problems("folder", dir.path, "", {.abnormal_dir = "bad"}, problems);
+      open_dataset_with_problems("folder", dir.path, "", {.abnormal_dir = "bad"}, problems, notes);
   EXPECT_EQ(dataset.train.size(), 1u);
-  ASSERT_EQ(problems.size(), 2u);
-  EXPECT_NE(problems[0].find("normal: 2 images in folders in it are left out"), std::string::npos)
-      << problems[0];
-  EXPECT_NE(problems[1].find("dent: 1 images in folders in it"), std::string::npos) << problems[1];
+  EXPECT_TRUE(problems.empty());
+  ASSERT_EQ(notes.size(), 2u);
+  EXPECT_NE(notes[0].find("normal: 2 images in folders in it are left out"), std::string::npos)
+      << notes[0];
+  EXPECT_NE(notes[1].find("dent: 1 images in folders in it"), std::string::npos) << notes[1];
   // The other parts are none of those.
-  problems.clear();
+  notes.clear();
   touch(dir.path, {"g.png"});
   open_dataset_with_problems("folder", dir.path, "",
-                             {.normal_dir = ".", .abnormal_dir = "bad/dent"}, problems);
-  ASSERT_GE(problems.size(), 1u);
-  EXPECT_NE(problems[0].find("4 images in folders"), std::string::npos) << problems[0];
+                             {.normal_dir = ".", .abnormal_dir = "bad/dent"}, problems, notes);
+  ASSERT_GE(notes.size(), 1u);
+  EXPECT_NE(notes[0].find("4 images in folders"), std::string::npos) << notes[0];
+}
+
+TEST(open_dataset, needs_no_normal_images_to_test_on_others) {
+  const TempDir dir;
+  touch(dir.path, {"stray.png", "bad/a.png"});
+  const Dataset dataset =
+      open_dataset("folder", dir.path, "", {.abnormal_dir = "bad"}, DatasetPart::kTest);
+  EXPECT_TRUE(dataset.train.empty());
+  EXPECT_EQ(dataset.test.size(), 1u);
 }
 
 TEST(open_dataset, says_how_a_folder_of_images_is_given) {

@@ -68,8 +68,14 @@ TEST(Collect, GivesEachReportARowIfThatIsWanted) {
   new_model.report["image_auroc"] = 0.625;
   new_model.report["decisions"]["missed"] = 3;
   EXPECT_ERROR(collect({old_model, new_model}), Error, "--each gives every report a row");
-  const auto collection = collect({old_model, new_model}, /*each=*/true);
+  // One of another size stands beside them, not behind other categories.
+  new_model.report["model"]["model_size"] = "medium";
+  const auto collection =
+      collect({report_of("zipper", 0, 0.9, "pushpins"), old_model, new_model}, /*each=*/true);
   EXPECT_EQ(collection.markdown.rfind("## pushpins, pushpins\n", 0), 0u) << collection.markdown;
+  EXPECT_LT(collection.markdown.find("| old |"), collection.markdown.find("## pushpins, zipper"));
+  EXPECT_LT(collection.markdown.find("| new |"), collection.markdown.find("## pushpins, zipper"));
+  EXPECT_NE(collection.markdown.find("| zipper0 |"), std::string::npos) << collection.markdown;
   EXPECT_NE(collection.markdown.find("| old | 0.5000 |"), std::string::npos);
   EXPECT_NE(collection.markdown.find("| 1 of 20 | 12 of 40 |\n"), std::string::npos);
   EXPECT_NE(collection.markdown.find("| new | 0.6250 |"), std::string::npos);

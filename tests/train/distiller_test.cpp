@@ -319,6 +319,25 @@ TEST_F(Distiller, ARunThatReplacesOneLeavesNoCheckpointOfIt) {
   EXPECT_FALSE(seen);
 }
 
+TEST_F(Distiller, AFinishedTeacherIsNotMadeAnewByResume) {
+  options_.keep_cache = true;
+  distill(options_, ignore);
+  const std::string before = read_file(options_.output);
+  options_.resume = true;
+  EXPECT_ERROR(distill(options_, ignore), Error, "there is no checkpoint to resume from");
+  EXPECT_EQ(read_file(options_.output), before);
+}
+
+TEST_F(Distiller, FeaturesInUseAreNotTouched) {
+  cache_of("used");
+  const std::string key = read_file(dir_.path / "used" / "features.key");
+  const FolderLock lock(dir_.path / "used", "unused");
+  options_.seed = 1;
+  options_.overwrite = true;
+  EXPECT_ERROR(distill(options_, ignore), Error, "another distillation is using it");
+  EXPECT_EQ(read_file(dir_.path / "used" / "features.key"), key);
+}
+
 TEST_F(Distiller, FeaturesOfOtherOptionsAreKept) {
   cache_of("kept");
   options_.output = (dir_.path / "second.safetensors").string();

@@ -59,6 +59,12 @@ uint64_t hash64_of_words(const void* data, size_t size, uint64_t start = 0xcbf29
 /// 16 hexadecimal digits.
 std::string hex64(uint64_t value);
 
+/// `path` as an absolute path without dots. Nothing is looked up: links stay.
+std::filesystem::path plain_path(const std::filesystem::path& path);
+
+/// Whether `path` is `folder` or lies in it; both as plain_path() gives them.
+bool is_below(const std::filesystem::path& path, const std::filesystem::path& folder);
+
 /// hash64() of a file's bytes, as hex64() writes it. Throws what read_file() throws.
 std::string hash_of_file(const std::filesystem::path& path);
 

@@ -60,8 +60,8 @@ enum class DatasetPart {
 const std::vector<std::string>& dataset_layouts();
 
 /// Opens category `category` of a data set under `root`. `layout` is
-///  - "mvtec":  <root>/<category>/{train/good, test/<defect>, ground_truth/<defect>/<id>_mask.png};
-///    MPDD and VisA's prepared form are such too
+///  - "mvtec":  <root>/<category>/{train/good, test/<defect>, ground_truth/<defect>/<id>_mask.png},
+///    and validation/good, if it is there; MPDD and VisA's prepared form are such too
 ///  - "mvtec2": MVTec AD 2: train/good, validation/good, test_public/{good, bad, ground_truth/bad}
 ///  - "loco":   as MVTec LOCO: also validation/good, ground_truth/<defect>/<id>/*.png
 ///  - "visa":   VisA as it comes: split_csv/1cls.csv in `root`, whose paths start there
@@ -80,10 +80,13 @@ Dataset open_dataset(const std::string& layout, const std::filesystem::path& roo
                      const std::string& category, const FolderLayout& folder = {},
                      DatasetPart part = DatasetPart::kAll);
 
-/// The same, but masks (and, of a table, images) that are missing are told in `problems`.
+/// The same, but masks (and, of a table, images) that are missing are told in `problems`, and
+/// images that are left out, because they lie in a folder in one of the set's, in `notes`
+/// (open_dataset() logs those).
 Dataset open_dataset_with_problems(const std::string& layout, const std::filesystem::path& root,
                                    const std::string& category, const FolderLayout& folder,
-                                   std::vector<std::string>& problems);
+                                   std::vector<std::string>& problems,
+                                   std::vector<std::string>& notes);
 
 /// The layout that `root`, or `category` in it, has by the folders that are there. Throws Error if
 /// none is recognised.

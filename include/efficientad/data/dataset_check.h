@@ -10,10 +10,11 @@
 
 namespace efficientad {
 
-/// A data set, and what is wrong with it, one line each.
+/// A data set, what is wrong with it, and what may not be meant so, one line each.
 struct DatasetCheck {
   Dataset dataset;
   std::vector<std::string> problems;
+  std::vector<std::string> notes;
 };
 
 /// Opens a category as open_dataset() does and reads every file of it: images and masks that cannot

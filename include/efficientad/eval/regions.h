@@ -2,8 +2,10 @@
 
 #include <torch/types.h>
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "efficientad/data/saturation.h"
@@ -50,7 +52,14 @@ struct AnomalousRegion {
   int64_t peak_y = 0;
 };
 
-/// Those of a map, float32 [height, width] on the CPU; the highest peak first.
+/// Those of a map, float32 [height, width] on the CPU (else throws c10::Error); the highest peak
+/// first. An image that is called anomalous has one at least, whose peak is its score.
 std::vector<AnomalousRegion> anomalous_regions(const torch::Tensor& map, double threshold);
+
+/// Its members by name.
+nlohmann::ordered_json region_json(const AnomalousRegion& region);
+
+/// x and y of (the first of) a map's highest values, float32 [height, width].
+std::array<int64_t, 2> peak_of(const torch::Tensor& map);
 
 }  // namespace efficientad

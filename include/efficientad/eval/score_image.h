@@ -15,4 +15,7 @@ namespace efficientad {
 Detection score_image(const Detector& detector, const torch::Tensor& image_u8,
                       bool want_map = true);
 
+/// Throws Error, saying that the model is damaged, unless the score is finite.
+void require_finite(const Detection& detection);
+
 }  // namespace efficientad

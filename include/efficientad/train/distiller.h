@@ -143,17 +143,21 @@ struct DistillOptions {
             OptionInfo{.help = "time between checkpoints", .minimum = 0});
     visitor("cache", cache,
             OptionInfo{.help = "folder of the computed features; empty: OUTPUT.cache"});
-    visitor(
-        "keep_cache", keep_cache,
-        OptionInfo{.help = "keep OUTPUT.cache when done; a folder that cache names always stays"});
+    visitor("keep_cache", keep_cache,
+            OptionInfo{
+                .help = "keep OUTPUT.cache when done; a folder that cache names is always kept"});
     visitor("feature_batch", feature_batch,
             OptionInfo{.help = "pictures whose features are computed together; 0: 16 on a GPU, "
                                "but 1 for target patch and on a CPU",
                        .minimum = 0,
                        .maximum = 1024});
-    visitor("resume", resume, OptionInfo{.help = "go on from the checkpoint of an earlier run"});
+    visitor(
+        "resume", resume,
+        OptionInfo{.help = "go on from the checkpoint of an earlier run, or, if it had none yet, "
+                           "from its features"});
     visitor("overwrite", overwrite,
-            OptionInfo{.help = "begin anew although output or its checkpoint exists"});
+            OptionInfo{.help = "begin anew although output or its checkpoint exists, or the cache "
+                               "holds features of other images or options; those are replaced"});
   }
 };
 
@@ -182,7 +186,8 @@ struct DistillResult {
 };
 
 /// Distils a teacher (paper, section 3.1) and writes `options.output`. Features are computed once
-/// and kept in the cache folder; the network trains on random crops aligned with them. Several
+/// and kept in the cache folder; the network trains on random crops aligned with them. In the place
+/// of an image that cannot be read another is taken, with a warning. Several
 /// processes (see Ranks) share the images and a batch of batch_size each; all must see the same
 /// files, and give what one process with the whole batch would give but for rounding. Throws
 /// Error for bad input, Interrupted (after saving a checkpoint) when the user asks to stop.
