@@ -55,8 +55,8 @@ class Inference {
   /// Warns of the first image of another shape than those of the training.
   void add(Scored scored);
 
-  /// scores.csv, summary.json, regions.csv if they are wanted, and errors.csv if there are failures.
-  /// `complete`: nothing more is to come.
+  /// scores.csv, summary.json, regions.csv if they are wanted, and errors.csv if there are
+  /// failures. `complete`: nothing more is to come.
   void write(const InferOptions& options, bool complete) const;
   void print(const InferOptions& options, bool json) const;
 
