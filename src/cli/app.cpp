@@ -1,6 +1,8 @@
 #include "efficientad/cli/app.h"
 
+#include <fcntl.h>
 #include <torch/version.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <string>
@@ -58,6 +60,16 @@ void check_output() {
           "the standard output cannot be written to");
 }
 
+/// A file that is opened where stdin, stdout or stderr is closed would take its place, and get what
+/// is printed.
+void fill_standard_descriptors() {
+  int file = 0;
+  do {
+    file = ::open("/dev/null", O_RDWR);
+  } while (file >= 0 && file <= STDERR_FILENO);
+  if (file >= 0) ::close(file);
+}
+
 /// The one place where exceptions end.
 template <class Function>
 int guarded(Function function) {
@@ -93,6 +105,7 @@ const Command& find_command(const std::string& name) {
 }  // namespace
 
 int run(int argc, char** argv) {
+  fill_standard_descriptors();
   return guarded([&] {
     const std::string first = argc > 1 ? argv[1] : "";
     if (first == "--version") {
@@ -109,6 +122,7 @@ int run(int argc, char** argv) {
 }
 
 int run_command(const std::string& command, int argc, char** argv) {
+  fill_standard_descriptors();
   return guarded([&] {
     return find_command(command).function(
         {"efficientad-" + command, std::vector<std::string>(argv + 1, argv + argc)});

@@ -100,12 +100,16 @@ void add_common(CLI::App& app, CommonFlags& common) {
 }
 
 void parse(CLI::App& app, std::vector<std::string> values) {
-  for (auto& value : values) {
-    // CLI11 would take a file or folder "[a]" for a list of one.
+  for (size_t i = 0; i < values.size(); ++i) {
+    // CLI11 would take a file or folder "[a]" for a list of one, where it expects a list.
     std::error_code ignored;
-    if (value.starts_with('[') && value.ends_with(']') && std::filesystem::exists(value, ignored)) {
-      value = "./" + value;
+    if (!values[i].starts_with('[') || !values[i].ends_with(']') ||
+        !std::filesystem::exists(values[i], ignored)) {
+      continue;
     }
+    const auto* option = i > 0 ? app.get_option_no_throw(values[i - 1]) : nullptr;
+    const bool of_one_value = option != nullptr && option->get_expected_max() == 1;
+    if (!of_one_value) values[i] = "./" + values[i];
   }
   std::reverse(values.begin(), values.end());
   try {
@@ -140,8 +144,8 @@ std::string config_path(const std::vector<std::string>& values) {
 }
 
 /// In the order of ResultKind.
-constexpr std::array<const char*, 4> kHeld = {"a training", "an evaluation", "results of infer",
-                                              "results of probe-shift"};
+constexpr std::array<const char*, 5> kHeld = {"a training", "an evaluation", "results of infer",
+                                              "results of probe-shift", "a scores.csv of its own"};
 constexpr std::array<const char*, 4> kNames = {"training", "report", "results", "shifts"};
 
 /// Whose results a folder holds, by its files.
@@ -150,15 +154,20 @@ std::optional<ResultKind> results_in(const std::filesystem::path& folder) {
   const auto has = [&](const char* name) {
     return std::filesystem::exists(folder / name, ignored);
   };
-  if (has("train_log.csv")) return ResultKind::kTraining;
-  if (has("report.json")) return ResultKind::kEvaluation;
+  for (const char* name : {"train_log.csv", "checkpoint.safetensors", "cross_fit", "replaced"}) {
+    if (has(name)) return ResultKind::kTraining;
+  }
+  // Of one category, or of all.
+  if (has("report.json") || (has("summary.md") && has("index.html"))) {
+    return ResultKind::kEvaluation;
+  }
   if (has("shifts.csv")) return ResultKind::kShifts;
   if (!has("scores.csv")) return std::nullopt;
   const std::string scores = read_file(folder / "scores.csv");
   const std::string columns = scores.substr(0, scores.find('\n'));
   if (columns.find("label") != std::string::npos) return ResultKind::kEvaluation;
-  if (columns.find("latency_ms") != std::string::npos) return ResultKind::kInference;
-  return std::nullopt;
+  return columns.find("latency_ms") != std::string::npos ? ResultKind::kInference
+                                                         : ResultKind::kOthers;
 }
 
 nlohmann::json read_config(const std::string& path) {

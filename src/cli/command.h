@@ -41,7 +41,7 @@ CommonFlags parse_options(const Arguments& arguments, const std::string& descrip
 }
 
 /// What a command's results are.
-enum class ResultKind { kTraining, kEvaluation, kInference, kShifts };
+enum class ResultKind { kTraining, kEvaluation, kInference, kShifts, kOthers };
 
 /// Makes a folder for results. Throws UsageError if another command's are in it, whose options.json
 /// or scores.csv these would replace.

@@ -95,6 +95,19 @@ std::optional<Json> report_in(const fs::path& file) {
   }
 }
 
+/// Throws UsageError if the folder that the maps are to be put into holds some that no evaluation
+/// of a model with this output made.
+void require_own_maps(const Places& places, const std::string& category) {
+  const fs::path maps = places.maps / "anomaly_maps" / category;
+  std::error_code ignored;
+  if (!fs::exists(maps, ignored) || fs::is_empty(maps, ignored)) return;
+  const std::optional<Json> before = report_in(places.report / "options.json");
+  const bool own = before && before->is_object() && before->contains("maps") &&
+                   before->at("maps").is_string() && before->at("maps").get<std::string>().empty();
+  require_usage(own, "{}: holds maps of something else; choose another output folder",
+                maps.string());
+}
+
 /// Evaluates one category and writes its report, which is given back.
 Json evaluate_one(const EvalOptions& options, const Places& places, torch::Device device) {
   const Dataset dataset = open_dataset(options.dataset, options.data, options.category,
@@ -116,6 +129,7 @@ Json evaluate_one(const EvalOptions& options, const Places& places, torch::Devic
                  dataset.test.size(), dataset.category);
   }
   require_apart(dataset, places.report);
+  if (detector) require_own_maps(places, dataset.category);
   make_result_folder(places.report, ResultKind::kEvaluation);
   const FolderLock lock(places.report, "another program is writing to it");
   Progress progress("eval", static_cast<int64_t>(dataset.test.size()), "image");

@@ -278,6 +278,7 @@ int infer(const Arguments& arguments) {
     if (outcome.failure) {
       spdlog::error("{}", outcome.failure->reason);
       results.failures.push_back(*outcome.failure);
+      if (outcome.scored) ++results.without_pictures;
     }
     failed_in_a_row = outcome.engine_failed ? failed_in_a_row + 1 : 0;
     require(failed_in_a_row < kFailuresInARow, "given up after {} images in a row; the last: {}",
@@ -306,6 +307,7 @@ int infer(const Arguments& arguments) {
     throw;
   }
   if (done < total) {
+    if (done == 0) throw Interrupted("interrupted before the first image; nothing is changed");
     save(/*complete=*/false);
     throw Interrupted(
         fmt::format("interrupted; the results of {} of {} images are kept", done, total));

@@ -126,13 +126,13 @@ int serve(const Arguments& arguments) {
   int64_t failed_in_a_row = 0;
   for (std::string path; std::getline(std::cin, path);) {
     if (path.ends_with('\r')) path.pop_back();
-    if (path.empty()) continue;
     fs::path heatmap;
     if (lock) {
       heatmap = fs::path(options.heatmaps) /
                 fmt::format("{:06}_{}.png", number++, fs::path(path).stem().string());
     }
     try {
+      require(!path.empty() && path.find('\0') == std::string::npos, "the line is no path");
       const Json line = judge(detector, path, heatmap);
       answer(line);
       failed = failed || line.contains("heatmap_error");
@@ -149,6 +149,7 @@ int serve(const Arguments& arguments) {
     }
     failed = true;
   }
+  require(std::cin.eof(), "stdin cannot be read");
   return failed ? 1 : 0;
 }
 

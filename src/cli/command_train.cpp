@@ -37,11 +37,18 @@ void print(const TrainResult& result) {
              result.validation_images, result.threshold, result.threshold_rule);
 }
 
-/// Throws Error if a model was trained with other options than these. (One of an earlier release
-/// lacks some: those were as they are by default.)
-void require_same_options(const fs::path& model, const TrainOptions& options) {
+/// Throws Error if a model was trained with other options or another teacher than these. (One of an
+/// earlier release lacks some: those were as they are by default.)
+void require_same(const fs::path& model, const TrainOptions& options, const Teacher& teacher) {
+  const ModelBundle bundle = load_bundle(model);
+  const auto weights = bundle.provenance.find("teacher.weights");
+  require(
+      weights == bundle.provenance.end() || weights->second == hash_of_teacher(teacher),
+      "{}: was trained with another teacher; --overwrite trains it anew, or give another output "
+      "folder",
+      model.string());
   nlohmann::ordered_json before = result_options(TrainOptions());
-  before.update(load_bundle(model).options);
+  before.update(bundle.options);
   const nlohmann::ordered_json now = result_options(options);
   for (const auto& [name, value] : now.items()) {
     require(before.contains(name) && before.at(name) == value,
@@ -71,7 +78,7 @@ int train_all(const TrainOptions& options, const Teacher& teacher, torch::Device
     one.resume = !options.overwrite && training_has_begun(output);
     try {
       if (!options.overwrite && fs::exists(model)) {
-        require_same_options(model, one);
+        require_same(model, one, teacher);
         spdlog::info("{}: is done already", output.string());
         continue;
       }

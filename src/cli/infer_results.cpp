@@ -72,7 +72,6 @@ void Inference::add(Scored scored) {
 void Inference::write(const InferOptions& options, bool complete) const {
   const fs::path output = options.output;
   write_file(output / "scores.csv", scores_csv(scored_));
-  write_json(output / "summary.json", summary(options, complete));
   // Those of an earlier run would be taken for this one's.
   if (options.regions) {
     write_file(output / "regions.csv", regions_csv(scored_));
@@ -81,11 +80,12 @@ void Inference::write(const InferOptions& options, bool complete) const {
   }
   if (failures.empty()) {
     remove_if_there(output / "errors.csv");
-    return;
+  } else {
+    std::string errors = csv_line({"path", "error"});
+    for (const auto& failure : failures) errors += csv_line({failure.path, failure.reason});
+    write_file(output / "errors.csv", errors);
   }
-  std::string errors = csv_line({"path", "error"});
-  for (const auto& failure : failures) errors += csv_line({failure.path, failure.reason});
-  write_file(output / "errors.csv", errors);
+  write_json(output / "summary.json", summary(options, complete));
 }
 
 int64_t Inference::anomalous() const {
@@ -117,7 +117,8 @@ nlohmann::ordered_json Inference::summary(const InferOptions& options, bool comp
           {"images", scored_.size()},
           {"anomalous", anomalous()},
           {"of_another_shape", of_another_shape_},
-          {"unreadable", failures.size()},
+          {"unreadable", static_cast<int64_t>(failures.size()) - without_pictures},
+          {"without_pictures", without_pictures},
           {"median_latency_ms", latency ? nlohmann::ordered_json(*latency) : nullptr}};
 }
 

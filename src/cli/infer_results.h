@@ -61,6 +61,8 @@ class Inference {
   void print(const InferOptions& options, bool json) const;
 
   std::vector<Failure> failures;
+  /// Of these, those that were scored, but whose maps could not be written.
+  int64_t without_pictures = 0;
 
  private:
   nlohmann::ordered_json summary(const InferOptions& options, bool complete) const;

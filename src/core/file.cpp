@@ -43,11 +43,18 @@ void write_file_with(const fs::path& path,
                      const std::function<void(const fs::path& temporary)>& write) {
   require(!path.filename().empty(), "{}: not the name of a file", path.string());
   std::error_code error;
-  // A link stays, and what it names is replaced.
-  const fs::path target = fs::is_symlink(path, error) ? fs::weakly_canonical(path, error) : path;
+  // A link stays, and what it names is replaced, or made.
+  fs::path target = path;
+  constexpr int kMostLinks = 40;
+  for (int i = 0; fs::is_symlink(target, error); ++i) {
+    require(i < kMostLinks, "{}: is a link that leads to no file", path.string());
+    target = target.parent_path() / fs::read_symlink(target, error);
+  }
   const fs::file_status before = fs::status(target, error);
   require(!fs::is_directory(before), "{}: is a folder, so no file can be written there",
           path.string());
+  require(!fs::exists(before) || fs::is_regular_file(before),
+          "{}: is no regular file, and cannot be replaced by one", path.string());
   if (target.has_parent_path()) make_folder(target.parent_path());
   const fs::path temporary = temporary_beside(target);
   try {

@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kOneRequestMilliseconds = 1000;
 
 volatile std::sig_atomic_t requested = 0;
+volatile std::sig_atomic_t at_once = 0;
 volatile int64_t requested_at = 0;
 struct sigaction previous_int;
 struct sigaction previous_term;
@@ -25,9 +26,9 @@ int64_t now_milliseconds() {
 
 void on_signal(int signal) {
   const int64_t now = now_milliseconds();
-  if (requested == 0) {
+  if (requested == 0 && at_once == 0) {
     requested_at = now;
-  } else if (now - requested_at > kOneRequestMilliseconds) {
+  } else if (at_once != 0 || now - requested_at > kOneRequestMilliseconds) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
@@ -53,6 +54,10 @@ InterruptGuard::~InterruptGuard() {
   sigaction(SIGTERM, &previous_term, nullptr);
   sigaction(SIGHUP, &previous_hup, nullptr);
 }
+
+InterruptsEnd::InterruptsEnd() { at_once = 1; }
+
+InterruptsEnd::~InterruptsEnd() { at_once = 0; }
 
 bool interrupt_requested() { return requested != 0; }
 

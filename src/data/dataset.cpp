@@ -110,6 +110,8 @@ Dataset open_with(const std::string& asked, const fs::path& root, const std::str
   dataset.category = !category.empty() ? category
                      : layout == "csv" ? whole.stem().string()
                                        : whole.filename().string();
+  // Results are filed under it.
+  if (dataset.category.empty()) dataset.category = "data";
   return dataset;
 }
 

@@ -9,6 +9,7 @@
 #include <opencv2/core.hpp>
 #include <opencv2/core/utils/logger.hpp>
 #include <opencv2/imgcodecs.hpp>
+#include <set>
 #include <streambuf>
 #include <string_view>
 
@@ -251,27 +252,48 @@ std::string lower_ending(const fs::path& path) {
   return internal::lower_case(path.extension().string());
 }
 
-/// Adds the images in `folder`, and in the folders in it. `above` are the folders on the way here,
-/// without links: one that leads back to them is not followed.
-void add_images(const fs::path& folder, bool recursive, std::vector<fs::path>& above,
-                std::vector<fs::path>& images) {
-  const fs::path itself = fs::canonical(folder);
-  if (std::find(above.begin(), above.end(), itself) != above.end()) return;
-  above.push_back(itself);
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().starts_with(".")) continue;
-    std::error_code unreadable;
-    if (entry.is_directory(unreadable)) {
-      if (recursive) add_images(entry.path(), recursive, above, images);
-      continue;
-    }
-    // Who reads what a broken link should lead to will be told.
-    const bool file = entry.is_regular_file(unreadable) ||
-                      (entry.is_symlink(unreadable) && !entry.exists(unreadable));
-    if (file && has_image_ending(entry.path())) images.push_back(entry.path());
+/// Collects the images of a folder; with `recursive`, of the folders in it too, each once: first
+/// those that are there, then those that links lead to.
+class Listing {
+ public:
+  Listing(const fs::path& folder, bool recursive) : recursive_(recursive) {
+    add(folder);
+    for (size_t i = 0; i < links_.size(); ++i) add(fs::path(links_[i]));
+    std::sort(images.begin(), images.end());
   }
-  above.pop_back();
-}
+
+  std::vector<fs::path> images;
+
+ private:
+  void add(const fs::path& folder) {
+    if (!known_.insert(fs::canonical(folder)).second) return;
+    std::vector<fs::path> links;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      if (entry.path().filename().string().starts_with(".")) continue;
+      std::error_code unreadable;
+      if (entry.is_directory(unreadable)) {
+        if (!recursive_) continue;
+        if (entry.is_symlink(unreadable)) {
+          links.push_back(entry.path());
+        } else {
+          add(entry.path());
+        }
+        continue;
+      }
+      // Who reads what a broken link should lead to will be told.
+      const bool file = entry.is_regular_file(unreadable) ||
+                        (entry.is_symlink(unreadable) && !entry.exists(unreadable));
+      if (file && has_image_ending(entry.path())) images.push_back(entry.path());
+    }
+    std::sort(links.begin(), links.end());
+    links_.insert(links_.end(), links.begin(), links.end());
+  }
+
+  bool recursive_;
+  /// Folders without links in their paths.
+  std::set<fs::path> known_;
+  std::vector<fs::path> links_;
+};
 
 /// Encodes in memory and writes whole or not at all.
 void write_encoded(const fs::path& path, const std::string& ending, const cv::Mat& mat,
@@ -394,16 +416,12 @@ std::vector<fs::path> list_images(const fs::path& folder, bool recursive) {
   std::error_code error;
   require(fs::exists(folder, error), "{}: there is no such folder", folder.string());
   require(fs::is_directory(folder, error), "{} is no folder", folder.string());
-  std::vector<fs::path> images;
-  std::vector<fs::path> above;
   try {
-    add_images(folder, recursive, above, images);
+    return Listing(folder, recursive).images;
   } catch (const fs::filesystem_error& failure) {
     throw Error(fmt::format("{}: the folder cannot be read ({})", folder.string(),
                             failure.code().message()));
   }
-  std::sort(images.begin(), images.end());
-  return images;
 }
 
 }  // namespace efficientad

@@ -15,6 +15,7 @@
 
 #include "efficientad/core/cuda_part.h"
 #include "efficientad/core/error.h"
+#include "efficientad/core/interrupt.h"
 #include "efficientad/core/log.h"
 
 namespace efficientad {
@@ -86,6 +87,7 @@ Ranks::Ranks() {
   rank_ = rank;
   size_ = size;
   spdlog::info("process {} of {}; they meet at {}:{}", rank, size, address, port);
+  const InterruptsEnd while_they_meet;
   try {
     c10d::TCPStoreOptions options;
     options.port = static_cast<uint16_t>(port);

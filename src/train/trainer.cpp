@@ -349,6 +349,7 @@ class Run {
     std::ofstream log;
     if (ranks_.first()) log.open(folder_.log(), std::ios::app);
     start_ = last_save_ = Clock::now();
+    first_step_ = step_;
     // The run that got so far may have been stopped while it made it.
     if (ranks_.first() && snapshot_is_due() && !fs::exists(folder_.snapshot(step_))) {
       write_snapshot();
@@ -496,13 +497,12 @@ class Run {
         ranks_.sum(sums);
       } catch (const Error& error) {
         // By all that are left: the first may be the one that is gone.
-        const bool worth_it = step_ > 0;
-        if (worth_it) save();
+        if (step_ > first_step_) save();
         throw Error(fmt::format("{}; {}", error.what(),
-                                worth_it ? fmt::format("{} holds the first {} steps: start all "
-                                                       "again with --resume",
-                                                       folder_.checkpoint().string(), step_)
-                                         : "start all again"));
+                                step_ > 0 ? fmt::format("{} holds the first {} steps: start all "
+                                                        "again with --resume",
+                                                        folder_.checkpoint().string(), step_)
+                                          : "start all again"));
       }
       for (auto& sum : sums) sum.div_(static_cast<double>(ranks_.size()));
     }
@@ -611,7 +611,7 @@ class Run {
 
   /// Least and greatest width / height of the images, by some of them if they are many.
   std::array<double, 2> aspect_ratios() const {
-    constexpr size_t kEnough = 200;
+    constexpr size_t kEnough = 5000;
     std::array<double, 2> ratios = {std::numeric_limits<double>::infinity(), 0};
     for (const auto* samples : {&samples_.train, &samples_.validation}) {
       const size_t stride = (samples->size() + kEnough - 1) / kEnough;
@@ -714,6 +714,8 @@ class Run {
   Ranks& ranks_;
   const Fold fold_;
   int64_t step_ = 0;
+  /// With which this process began.
+  int64_t first_step_ = 0;
   double seconds_before_ = 0;
   Clock::time_point start_;
   Clock::time_point last_save_;
@@ -820,6 +822,8 @@ void run_folds(const TrainOptions& options, const Teacher& teacher, torch::Devic
 
 }  // namespace
 
+std::string hash_of_teacher(const Teacher& teacher) { return hash_of_weights(*teacher.network); }
+
 bool training_has_begun(const std::filesystem::path& output) {
   return TrainingFolder(output).has_begun();
 }
@@ -834,6 +838,13 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
   if (options.resume && !has_checkpoint) {
     require(folder.has_begun() && !fs::exists(folder.model()),
             "{}: has no checkpoint.safetensors to resume from", folder.path().string());
+    if (fs::exists(folder.options())) {
+      TrainOptions before;
+      options_from_json(read_json(folder.options()), folder.options().string(), before);
+      Checkpoint of_begun;
+      of_begun.options = result_options(before);
+      check_same_run(of_begun, result_options(options), {}, folder.path());
+    }
     if (options.cross_fit == 0) {
       spdlog::info("{}: was stopped before its first checkpoint; beginning anew",
                    folder.path().string());

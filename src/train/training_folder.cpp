@@ -48,6 +48,12 @@ void TrainingFolder::require_free() const {
             "to begin anew",
             path_.string(), path.filename().string());
   }
+  for (const char* name : {"scores.csv", "report.json", "shifts.csv"}) {
+    require(!fs::exists(path_ / name),
+            "{}: holds {}, results of another command; give another "
+            "output folder",
+            path_.string(), name);
+  }
 }
 
 void TrainingFolder::put_aside() const {

@@ -203,6 +203,15 @@ TEST_F(TrainCommand, WritesWhatItPromises) {
   }
 }
 
+TEST_F(TrainCommand, ClosedOutputsDoNotEndUpInFiles) {
+  const auto result = run_program("sh", "-c 'exec " + std::string(EFFICIENTAD_PROGRAM) + " " +
+                                            arguments("closed", 3) + " >&- 2>&- <&-'");
+  EXPECT_EQ(result.status, 0);
+  const std::string log = read_text(dir_.path / "closed" / "train_log.csv");
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 4) << log;
+  EXPECT_EQ(log.find("train "), std::string::npos) << log;
+}
+
 TEST_F(TrainCommand, CtrlCLeavesACheckpointFromWhichItGoesOnToTheBit) {
   constexpr int kSteps = 40;
   ASSERT_EQ(run(arguments("whole", kSteps)).status, 0);

@@ -397,11 +397,12 @@ TEST_F(EvalInfer, ServeAnswersEachLine) {
   std::istringstream out(served.out);
   std::vector<nlohmann::json> answers;
   for (std::string line; std::getline(out, line);) answers.push_back(nlohmann::json::parse(line));
-  ASSERT_EQ(answers.size(), 4u) << served.out;
+  ASSERT_EQ(answers.size(), 5u) << served.out;
   EXPECT_EQ(answers[0].at("ready"), true);
   EXPECT_EQ(answers[0].at("threshold"), threshold);
   EXPECT_EQ(answers[1].at("path"), data("test/good/000.png"));
-  EXPECT_NE(answers[2].at("error").get<std::string>().find("/nonexistent.png"), std::string::npos);
+  EXPECT_EQ(answers[2].at("error"), "the line is no path");
+  EXPECT_NE(answers[3].at("error").get<std::string>().find("/nonexistent.png"), std::string::npos);
   // What infer says.
   const auto inferred =
       run("infer --device cpu --model " + model + " --output " + (results.path / "infer").string() +
@@ -409,7 +410,7 @@ TEST_F(EvalInfer, ServeAnswersEachLine) {
   ASSERT_EQ(inferred.status, 0) << inferred.err;
   const std::string scores = read_text(results.path / "infer/scores.csv");
   int64_t drawn = 0;
-  for (const size_t i : {1, 3}) {
+  for (const size_t i : {1, 4}) {
     const auto& answer = answers[i];
     EXPECT_NE(scores.find(fmt::format("{},{:.9g},{},", answer.at("path").get<std::string>(),
                                       answer.at("score").get<double>(),
@@ -560,6 +561,37 @@ TEST_F(EvalInfer, OneCommandsResultsAreNotReplacedByAnothers) {
   EXPECT_EQ(result.status, 2);
   EXPECT_NE(result.err.find("holds results of infer"), std::string::npos) << result.err;
   EXPECT_EQ(lines_of(fs::path(other) / "scores.csv"), 3);
+}
+
+TEST_F(EvalInfer, MapsOfSomethingElseAreNotReplaced) {
+  const fs::path theirs = fs::path(output) / "anomaly_maps/nut/test/good/000.tiff";
+  ASSERT_EQ(run(eval_arguments() + " --output " + output).status, 0);
+  // Its own are.
+  EXPECT_EQ(run(eval_arguments() + " --output " + output).status, 0);
+  ASSERT_EQ(run("eval --maps " + output + "/anomaly_maps --data " + (dir->path / "data").string() +
+                " --category nut --output " + output)
+                .status,
+            0);
+  auto result = run(eval_arguments() + " --output " + output);
+  EXPECT_EQ(result.status, 2);
+  EXPECT_NE(result.err.find("holds maps of something else"), std::string::npos) << result.err;
+  EXPECT_TRUE(fs::exists(theirs));
+  for (const char* file : {"report.json", "options.json", "scores.csv", "report.html"}) {
+    fs::remove(fs::path(output) / file);
+  }
+  EXPECT_EQ(run(eval_arguments() + " --output " + output).status, 2);
+  EXPECT_TRUE(fs::exists(theirs));
+}
+
+TEST_F(EvalInfer, ATableOfSomethingElseIsNotReplaced) {
+  fs::create_directories(output);
+  std::ofstream(fs::path(output) / "scores.csv") << "name,points\nAda,3\n";
+  for (const auto& command : {eval_arguments(), infer_arguments() + " " + data("test/good")}) {
+    const auto result = run(command + " --output " + output);
+    EXPECT_EQ(result.status, 2);
+    EXPECT_NE(result.err.find("holds a scores.csv of its own"), std::string::npos) << result.err;
+  }
+  EXPECT_EQ(read_text(fs::path(output) / "scores.csv"), "name,points\nAda,3\n");
 }
 
 TEST_F(EvalInfer, PicturesOfAnEarlierRunAreTold) {

@@ -147,5 +147,23 @@ TEST(File, HashIsFnv1a) {
   EXPECT_EQ(hex64(hash64("foobar", 6)), "85944171f73967e8");
 }
 
+TEST(File, ALinkToNoFileYetLeadsToTheNewOne) {
+  const TempDir dir;
+  fs::create_directories(dir.path / "disk");
+  fs::create_symlink("disk/new.txt", dir.path / "link");
+  write_file(dir.path / "link", "text");
+  EXPECT_TRUE(fs::is_symlink(dir.path / "link"));
+  EXPECT_EQ(read_file(dir.path / "disk/new.txt"), "text");
+  fs::create_symlink("circle", dir.path / "circle");
+  EXPECT_ERROR(write_file(dir.path / "circle", "text"), Error, "leads to no file");
+}
+
+TEST(File, WhatIsNoRegularFileIsNotReplaced) {
+  const TempDir dir;
+  ASSERT_EQ(::mkfifo((dir.path / "pipe").c_str(), 0600), 0);
+  EXPECT_ERROR(write_file(dir.path / "pipe", "text"), Error, "is no regular file");
+  EXPECT_TRUE(fs::is_fifo(dir.path / "pipe"));
+}
+
 }  // namespace
 }  // namespace efficientad

@@ -30,6 +30,17 @@ TEST(InterruptDeathTest, ASecondRequestEndsTheProgram) {
       testing::KilledBySignal(SIGINT), "");
 }
 
+TEST(InterruptDeathTest, AWaitThatNothingElseEndsIsEnded) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        const InterruptGuard guard;
+        const InterruptsEnd here;
+        std::raise(SIGTERM);
+      },
+      testing::KilledBySignal(SIGTERM), "");
+}
+
 TEST(Interrupt, ALostTerminalIsARequestUnlessItIsToBeIgnored) {
   const auto original = std::signal(SIGHUP, SIG_DFL);
   {

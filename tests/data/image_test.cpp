@@ -451,8 +451,14 @@ TEST(list_images, is_sorted_and_passes_hidden_files_over) {
   EXPECT_EQ(list_images(dir.path, /*recursive=*/true),
             (std::vector<fs::path>{dir.path / "a/z.bmp", dir.path / "a.JPG", dir.path / "b.png",
                                    dir.path / "sub/d.webp"}));
-  // Links are followed, but not in circles; what a broken one should lead to is missed later.
-  fs::create_directory_symlink(dir.path / "a", dir.path / "sub" / "link");
+  // Links are followed, but nothing is searched twice; what a broken one should lead to is missed
+  // later.
+  const TempDir elsewhere;
+  write_bytes(elsewhere.path / "z.bmp", "x");
+  fs::create_directory_symlink(elsewhere.path, dir.path / "sub" / "link");
+  fs::create_directory_symlink(elsewhere.path, dir.path / "sub" / "other");
+  fs::create_directory_symlink(dir.path / "sub", elsewhere.path / "back");
+  fs::create_directory_symlink(dir.path / "a", dir.path / "again");
   fs::create_directory_symlink(dir.path, dir.path / "a" / "up");
   fs::create_symlink(dir.path / "gone", dir.path / "broken.png");
   EXPECT_EQ(list_images(dir.path, /*recursive=*/true),

@@ -341,8 +341,10 @@ TEST_F(TrainerTest, CrossFittingJudgesEveryTrainingImageOnce) {
   EXPECT_TRUE(training_has_begun(options.output));
   options.resume = true;
   TrainOptions other = options;
-  other.cross_fit = 2;
-  EXPECT_ERROR(train(other), UsageError, "cross_fit was 3, but now is 2");
+  for (const int64_t now : {0, 2}) {
+    other.cross_fit = now;
+    EXPECT_ERROR(train(other), UsageError, fmt::format("cross_fit was 3, but now is {}", now));
+  }
   train(options);
   EXPECT_EQ(bytes("parts"), bytes("crossed"));
   // A run that replaces it, stopped between folds, goes on as a new one; the old files are kept.

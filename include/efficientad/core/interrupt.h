@@ -15,6 +15,16 @@ class InterruptGuard {
   InterruptGuard& operator=(const InterruptGuard&) = delete;
 };
 
+/// While one of these lives, within an InterruptGuard, those signals end the program at once: for a
+/// wait that nothing else can end, before there is anything to save.
+class InterruptsEnd {
+ public:
+  InterruptsEnd();
+  ~InterruptsEnd();
+  InterruptsEnd(const InterruptsEnd&) = delete;
+  InterruptsEnd& operator=(const InterruptsEnd&) = delete;
+};
+
 /// True once the user has asked to stop.
 bool interrupt_requested();
 

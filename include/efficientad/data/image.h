@@ -42,7 +42,7 @@ torch::Tensor read_tiff(const std::filesystem::path& path);
 bool has_image_ending(const std::filesystem::path& path);
 
 /// The image files directly in `folder` (or, with `recursive`, below it; links to folders are
-/// followed, but for those back up), sorted by path. Hidden files and folders are passed over,
+/// followed, but none is searched twice), sorted by path. Hidden files and folders are passed over,
 /// links to missing files are not. Throws Error if the folder is missing, no folder or not
 /// readable.
 std::vector<std::filesystem::path> list_images(const std::filesystem::path& folder,

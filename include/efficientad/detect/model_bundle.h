@@ -47,8 +47,8 @@ struct ModelBundle {
   std::string model_size = "small";
   bool padding = false;
   std::array<int64_t, 2> image_hw = {256, 256};
-  /// The least and greatest width / height of the images it was trained on, before they were
-  /// brought to that size; zeros: not known.
+  /// The least and greatest width / height of the images it was trained and calibrated on (of up
+  /// to 5,000 of each), before they were brought to that size; zeros: not known.
   std::array<double, 2> aspect_ratios = {0, 0};
   /// "fixed" or "full".
   std::string autoencoder_input = "fixed";

@@ -46,6 +46,9 @@ struct TrainResult {
   double seconds = 0;
 };
 
+/// What tells one teacher's weights from another's: "teacher.weights" of a model's provenance.
+std::string hash_of_teacher(const Teacher& teacher);
+
 /// Whether a training began in the folder `output`, so that it can be resumed.
 bool training_has_begun(const std::filesystem::path& output);
 
