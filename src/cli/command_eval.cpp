@@ -132,6 +132,7 @@ Json evaluate_one(const EvalOptions& options, const Places& places, torch::Devic
   if (detector) require_own_maps(places, dataset.category);
   make_result_folder(places.report, ResultKind::kEvaluation);
   const FolderLock lock(places.report, "another program is writing to it");
+  const Json resolved = options_to_json(options);
   Progress progress("eval", static_cast<int64_t>(dataset.test.size()), "image");
   const EvaluateSettings settings = {
       .output = places.maps,
@@ -143,15 +144,15 @@ Json evaluate_one(const EvalOptions& options, const Places& places, torch::Devic
             for (const char* name : {"report.json", "report.html", "scores.csv"}) {
               fs::remove(places.report / name);
             }
+            // Should this be the end: whose the new ones are.
+            write_json(places.report / "options.json", resolved);
           }};
   const Evaluation evaluation = detector ? evaluate(*detector, dataset, settings)
                                          : evaluate_maps(options.maps, dataset, settings);
   progress.finish();
-  const auto resolved = options_to_json(options);
   Json report =
       make_report(evaluation, dataset, detector ? &detector->bundle() : nullptr, resolved);
   report["inputs"] = inputs;
-  write_json(places.report / "options.json", resolved);
   write_file(places.report / "scores.csv",
              scores_csv(evaluation, /*decided=*/detector.has_value()));
   Progress drawing("report", static_cast<int64_t>(evaluation.images.size()), "image");

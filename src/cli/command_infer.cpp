@@ -198,12 +198,12 @@ int infer(const Arguments& arguments) {
   const CommonFlags common = parse_options(
       arguments,
       "Score images: scores.csv with path, score, decision, latency (from the decoded image to the "
-      "decision: resize, networks, map at the image's size) and the map's maximum, summary.json "
-      "with "
-      "what they were made with, and, if wanted, heat maps and anomaly maps, named by the images' "
-      "paths below the folder that they share. Images that cannot be read are listed in errors.csv "
-      "and passed over; the exit status is then 1. While it runs, these files are written anew "
-      "every minute with what is done.",
+      "decision: resize, networks, map at the image's size) and the place of the map's maximum (on "
+      "a GPU only if maps, heat maps or regions are wanted), summary.json with what they were made "
+      "with, and, if wanted, heat maps and anomaly maps, named by the images' paths below the "
+      "folder that they share. Images that cannot be read are listed in errors.csv and passed "
+      "over; the exit status is then 1. While it runs, these files are written anew every minute "
+      "with what is done.",
       options);
   const InterruptGuard guard;
   const fs::path output = options.output;
