@@ -31,7 +31,8 @@ rm -rf "$part"
 mkdir -p "$part"/{train,test}/good
 for image in "$source"/MT_Free/Imgs/*.jpg; do
   name=$(basename "$image")
-  if grep -qxF "$name" "$here/magnetic_tile_test_good.txt"; then split=test; else split=train; fi
+  split=train
+  if grep -qxF "$name" "$here/magnetic_tile_test_good.txt"; then split='test'; fi
   place "$image" "$part/$split/good/$name"
 done
 for kind in Blowhole Break Crack Fray Uneven; do

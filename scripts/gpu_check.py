@@ -4,7 +4,7 @@
   scripts/gpu_check.py describe             the machine, as JSON on stdout
   scripts/gpu_check.py collect LOGS OUTPUT  OUTPUT/gpu_check.json and gpu_check.md; prints the latter
 
-Exit status of collect: 1 if a test or a comparison failed. What is missing or cannot be read is left
+Exit status of collect: 1 if a test, a comparison or a measurement failed. What is missing or cannot be read is left
 out of the tables, and the list of parts at the end says why.
 """
 
@@ -194,6 +194,14 @@ def problems_of(content: dict) -> list[str]:
     for sanitizer in content["sanitizer"]:
         if sanitizer["errors"]:
             problems.append(f"compute-sanitizer, {sanitizer['run']}: {sanitizer['errors']} errors")
+    for step in content["steps"]:
+        if step["name"].startswith(("latency-", "throughput-", "sanitizer-")) and \
+                step["status"] not in (0, "skipped"):
+            problems.append(f"{step['name']}: status {step['status']}")
+    for latency in content["latency"]:
+        if latency.get("engine") == "cuda" and not latency.get("orders_ms"):
+            problems.append(f"{latency['during']} {latency['model_size']} {latency['precision']}: "
+                            "not recorded as a CUDA graph")
     return problems
 
 

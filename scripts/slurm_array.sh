@@ -10,5 +10,9 @@
 #SBATCH --time=24:00:00
 set -euo pipefail
 : "${SLURM_ARRAY_TASK_ID:?start it with sbatch --array=1-N}"
+if [ "${SLURM_ARRAY_TASK_MIN:-1}" != 1 ] || [ "${SLURM_ARRAY_TASK_STEP:-1}" != 1 ]; then
+  echo "slurm_array.sh: number the tasks from 1 without gaps, as in sbatch --array=1-5" >&2
+  exit 2
+fi
 # Slurm runs a copy of this script; the folder that sbatch was called in holds the sources.
 SHARD=$SLURM_ARRAY_TASK_ID/${SLURM_ARRAY_TASK_MAX:?} exec "${SLURM_SUBMIT_DIR:-.}/scripts/benchmark.sh" "$@"
