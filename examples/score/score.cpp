@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
       // torch::from_blob(bytes, {height, width, 3}, torch::kUInt8), of a grey one {height, width}.
       const torch::Tensor image_u8 = efficientad::read_image(argv[i]);
       const efficientad::Detection detection = efficientad::score_image(detector, image_u8);
+      efficientad::require_finite(detection);
       // detection.map_at_image: float32 [height, width], high where the image is unusual.
       std::printf("%s %.9g %s\n", argv[i], detection.score,
                   detection.anomalous ? "anomalous" : "good");

@@ -23,6 +23,7 @@
 #include "efficientad/core/gpu_usage.h"
 #include "efficientad/core/interrupt.h"
 #include "efficientad/core/log.h"
+#include "efficientad/core/median.h"
 #include "efficientad/data/dead_leaves.h"
 #include "efficientad/data/image.h"
 #include "efficientad/data/resize.h"
@@ -257,42 +258,46 @@ std::string gpu_layer_table(const ModelBundle& bundle, const Detector& detector,
   return table;
 }
 
-}  // namespace
+/// What is measured of a model.
+struct Figures {
+  std::string engine;
+  std::string precision;
+  std::string device;
+  std::string model_size;
+  /// Of the networks, and of the image file.
+  std::array<int64_t, 2> input_hw{};
+  std::array<int64_t, 2> image_hw{};
+  double first_result_ms = 0;
+  /// Of a batch, sorted.
+  std::vector<double> latency{};
+  double decode_ms = 0;
+  double resize_ms = 0;
+  double finish_ms = 0;
+  double image_to_score_ms = 0;
+  double score = 0;
+  double program_mib = 0;
+  double steady_mib = 0;
+  double peak_mib = 0;
+  std::optional<GpuUsage> gpu{};
+  std::optional<double> watts{};
+  std::vector<CudaEngine::OrderTime> orders{};
+  /// An object a batch size.
+  nlohmann::ordered_json throughput = nlohmann::ordered_json::array();
+  std::string layers{};
 
-int bench(const Arguments& arguments) {
-  const auto start = Clock::now();
-  const double before_mib = memory_mib();
-  BenchOptions options;
-  const CommonFlags common = parse_options(
-      arguments,
-      "Time a model: the networks and maps of a batch (latency), and apart from them the decoding "
-      "and resizing of an image file and the resizing of its map. Times are in milliseconds of a "
-      "batch, or of an image where they do not depend on the batch.",
-      options);
-  const InterruptGuard guard;
-  set_threads(options.threads);
-  const torch::Device device = select_device(options.device);
-  const std::string engine = resolve_engine(options.engine, device);
-  require_usage(!options.layers || engine != "reference",
-                "--layers: engine {} has no layers to time; use --engine cpu or cuda", engine);
-  const BenchOptions defaults;
-  require_usage(options.throughput ||
-                    (options.batches == defaults.batches && options.callers == defaults.callers),
-                "batches and callers are for --throughput, which is not given");
-  const std::vector<int64_t> batches = parse_batches(options.batches);
-  require(options.image.empty() || fs::exists(options.image), "{}: no such file", options.image);
-  std::optional<std::array<int64_t, 2>> size_hw;
-  if (!options.size.empty()) size_hw = parse_size(options.size);
-  ModelBundle bundle = load_bundle(options.model);
-  if (size_hw) bundle.image_hw = *size_hw;
-  const std::string model_size = bundle.model_size;
-  const std::string precision = resolve_engine_precision(options.precision, engine);
-  const Detector detector(std::move(bundle), device, engine, precision, options.shift_average);
-  const auto input_hw = detector.input_hw();
-  detector.maps_of_bytes(torch::zeros({1, input_hw[0], input_hw[1], 3}, torch::kUInt8));
-  const double first_result_ms = ms_since(start);
-  spdlog::info("time {} with engine {}, on {}", options.model, engine, describe_device(device));
+  double latency_mean() const {
+    return std::accumulate(latency.begin(), latency.end(), 0.0) /
+           static_cast<double>(latency.size());
+  }
+  double images_per_second(int64_t batch) const {
+    constexpr double kMsPerSecond = 1000;
+    return kMsPerSecond * static_cast<double>(batch) / median(latency);
+  }
+};
 
+/// All but what is known before.
+void measure(const BenchOptions& options, const Detector& detector, torch::Device device,
+             const std::vector<int64_t>& batches, Figures& figures) {
   std::unique_ptr<TemporaryImage> temporary;
   fs::path path = options.image;
   if (options.image.empty()) {
@@ -301,91 +306,87 @@ int bench(const Arguments& arguments) {
     path = temporary->path();
   }
   torch::Tensor image_u8;
-  const auto decode = time_runs(1, 10, [&] { image_u8 = read_image(path); });
+  figures.decode_ms = median(time_runs(1, 10, [&] { image_u8 = read_image(path); }));
+  figures.image_hw = {image_u8.size(0), image_u8.size(1)};
   torch::Tensor input_u8;
-  const auto resize =
-      time_runs(1, 10, [&] { input_u8 = resize_pil_bilinear(image_u8, input_hw).unsqueeze(0); });
-  const torch::Tensor input = to_float_chw(input_u8[0]).unsqueeze(0);
+  figures.resize_ms = median(time_runs(
+      1, 10, [&] { input_u8 = resize_pil_bilinear(image_u8, figures.input_hw).unsqueeze(0); }));
   const torch::Tensor batch = input_u8.repeat({options.batch, 1, 1, 1});
   torch::Tensor maps;
   const auto run = [&] { maps = detector.maps_of_bytes(batch); };
   time_runs(options.warmup, 0, run);
   const PowerMeter meter(device);
-  const auto latency = time_runs(0, options.runs, run);
-  const std::optional<double> watts = meter.watts();
-  const double steady_mib = memory_mib();
-  Detection detection;
-  const auto finish = time_runs(1, 10, [&] {
-    detection = detector.finish(maps[0], {image_u8.size(0), image_u8.size(1)});
-  });
+  figures.latency = time_runs(0, options.runs, run);
+  figures.watts = meter.watts();
+  figures.steady_mib = memory_mib();
+  figures.finish_ms = median(time_runs(1, 10, [&] { detector.finish(maps[0], figures.image_hw); }));
 
-  std::string layers;
   if (options.layers) {
-    layers = engine == "cuda" ? gpu_layer_table(detector.bundle(), detector, batch, options.runs)
-                              : layer_table(detector.bundle(), input, options.runs);
+    figures.layers =
+        figures.engine == "cuda"
+            ? gpu_layer_table(detector.bundle(), detector, batch, options.runs)
+            : layer_table(detector.bundle(), to_float_chw(input_u8[0]).unsqueeze(0), options.runs);
   }
-  nlohmann::ordered_json throughput = nlohmann::ordered_json::array();
   if (options.throughput) {
     for (const int64_t size : batches) {
       const Throughput measured =
           measure_throughput(detector, device, input_u8, size, options.callers);
-      throughput.push_back({{"batch", size}, {"images_per_second", measured.images_per_second}});
-      if (measured.watts) throughput.back()["watts"] = *measured.watts;
+      figures.throughput.push_back(
+          {{"batch", size}, {"images_per_second", measured.images_per_second}});
+      if (measured.watts) figures.throughput.back()["watts"] = *measured.watts;
       spdlog::info("batch {}: {:.0f} images/s", size, measured.images_per_second);
     }
   }
-  const double peak_mib = peak_memory_mib();
-  const std::optional<GpuUsage> gpu = gpu_usage(device);
+  figures.peak_mib = peak_memory_mib();
+  figures.gpu = gpu_usage(device);
   // Last, as on a GPU it takes memory of its own.
   constexpr int64_t kMostRuns = 10;
-  const auto whole = time_runs(1, std::min(options.runs, kMostRuns), [&] {
-    detection = score_image(detector, image_u8, /*want_map=*/false);
-  });
-  const double median = at_share(latency, 0.5);
-  const double mean =
-      std::accumulate(latency.begin(), latency.end(), 0.0) / static_cast<double>(latency.size());
-  nlohmann::ordered_json result = {
-      {"engine", engine},
-      {"precision", precision},
-      {"device", describe_device(device)},
-      {"model_size", model_size},
-      {"image_hw", {input_hw[0], input_hw[1]}},
-      {"batch", options.batch},
-      {"shift_average", options.shift_average},
-      {"runs", options.runs},
-      {"latency_ms_median", median},
-      {"latency_ms_mean", mean},
-      {"latency_ms_p95", at_share(latency, 0.95)},
-      {"latency_ms_p99", at_share(latency, 0.99)},
-      {"latency_ms_min", latency.front()},
-      {"images_per_second", 1000 * static_cast<double>(options.batch) / median},
-      {"decode_ms", at_share(decode, 0.5)},
-      {"resize_ms", at_share(resize, 0.5)},
-      {"finish_ms", at_share(finish, 0.5)},
-      {"image_to_score_ms", at_share(whole, 0.5)},
-      {"first_result_ms", first_result_ms},
-      {"program_memory_mib", before_mib},
-      {"steady_memory_mib", steady_mib},
-      {"peak_memory_mib", peak_mib},
-      {"score", detection.score}};
-  std::vector<CudaEngine::OrderTime> orders;
-  if (engine == "cuda" && options.shift_average == 1) {
-    orders = detector.cuda_engine()->order_times(options.batch);
+  figures.image_to_score_ms = median(time_runs(1, std::min(options.runs, kMostRuns), [&] {
+    figures.score = score_image(detector, image_u8, /*want_map=*/false).score;
+  }));
+  if (figures.engine == "cuda" && options.shift_average == 1) {
+    figures.orders = detector.cuda_engine()->order_times(options.batch);
   }
-  for (const auto& [order, milliseconds, used] : orders) {
-    result["orders_ms"][order] = milliseconds;
-    if (used) result["order"] = order;
+}
+
+nlohmann::ordered_json to_json(const Figures& figures, const BenchOptions& options) {
+  nlohmann::ordered_json json = {{"engine", figures.engine},
+                                 {"precision", figures.precision},
+                                 {"device", figures.device},
+                                 {"model_size", figures.model_size},
+                                 {"image_hw", figures.input_hw},
+                                 {"batch", options.batch},
+                                 {"shift_average", options.shift_average},
+                                 {"runs", options.runs},
+                                 {"latency_ms_median", median(figures.latency)},
+                                 {"latency_ms_mean", figures.latency_mean()},
+                                 {"latency_ms_p95", at_share(figures.latency, 0.95)},
+                                 {"latency_ms_p99", at_share(figures.latency, 0.99)},
+                                 {"latency_ms_min", figures.latency.front()},
+                                 {"images_per_second", figures.images_per_second(options.batch)},
+                                 {"decode_ms", figures.decode_ms},
+                                 {"resize_ms", figures.resize_ms},
+                                 {"finish_ms", figures.finish_ms},
+                                 {"image_to_score_ms", figures.image_to_score_ms},
+                                 {"first_result_ms", figures.first_result_ms},
+                                 {"program_memory_mib", figures.program_mib},
+                                 {"steady_memory_mib", figures.steady_mib},
+                                 {"peak_memory_mib", figures.peak_mib},
+                                 {"score", figures.score}};
+  for (const auto& [order, milliseconds, used] : figures.orders) {
+    json["orders_ms"][order] = milliseconds;
+    if (used) json["order"] = order;
   }
-  if (gpu) result["gpu_peak_memory_mib"] = gpu->peak_memory_mib;
-  if (watts) result["watts"] = *watts;
+  if (figures.gpu) json["gpu_peak_memory_mib"] = figures.gpu->peak_memory_mib;
+  if (figures.watts) json["watts"] = *figures.watts;
   if (options.throughput) {
-    result["callers"] = options.callers;
-    result["throughput"] = throughput;
+    json["callers"] = options.callers;
+    json["throughput"] = figures.throughput;
   }
-  if (common.json) {
-    fmt::print("{}\n", dump_json(result));
-    return 0;
-  }
+  return json;
+}
+
+void print(const Figures& figures, const BenchOptions& options) {
   fmt::print(
       "engine {} in {} on {}, {}, {}x{} px, batch {}\n"
       "  networks and maps   {:9.3f} ms median, {:.3f} mean, {:.3f} p95, {:.3f} p99, {:.3f} least, "
@@ -398,26 +399,75 @@ int bench(const Arguments& arguments) {
       "  first result after  {:9.0f} ms (file, engine, one image)\n"
       "  memory              {:9.0f} MiB while it runs, {:.0f} of them the program and LibTorch; "
       "{:.0f} at most\n",
-      engine, precision, describe_device(device), model_size, input_hw[1], input_hw[0],
-      options.batch, median, mean, at_share(latency, 0.95), at_share(latency, 0.99),
-      latency.front(), options.runs, 1000 * static_cast<double>(options.batch) / median,
-      at_share(decode, 0.5), image_u8.size(1), image_u8.size(0), at_share(resize, 0.5),
-      at_share(finish, 0.5), at_share(whole, 0.5), first_result_ms, steady_mib, before_mib,
-      peak_mib);
-  if (gpu) {
-    fmt::print("  GPU                 {:9.0f} MiB at most{}\n", gpu->peak_memory_mib,
-               watts ? fmt::format(", {:.0f} W while it ran", *watts) : "");
+      figures.engine, figures.precision, figures.device, figures.model_size, figures.input_hw[1],
+      figures.input_hw[0], options.batch, median(figures.latency), figures.latency_mean(),
+      at_share(figures.latency, 0.95), at_share(figures.latency, 0.99), figures.latency.front(),
+      options.runs, figures.images_per_second(options.batch), figures.decode_ms,
+      figures.image_hw[1], figures.image_hw[0], figures.resize_ms, figures.finish_ms,
+      figures.image_to_score_ms, figures.first_result_ms, figures.steady_mib, figures.program_mib,
+      figures.peak_mib);
+  if (figures.gpu) {
+    fmt::print("  GPU                 {:9.0f} MiB at most{}\n", figures.gpu->peak_memory_mib,
+               figures.watts ? fmt::format(", {:.0f} W while it ran", *figures.watts) : "");
   }
-  for (const auto& [order, milliseconds, used] : orders) {
+  for (const auto& [order, milliseconds, used] : figures.orders) {
     fmt::print("  {}{:9.3f} ms {}\n", used ? "order of networks   " : "other order         ",
                milliseconds, order);
   }
-  for (const auto& row : throughput) {
+  for (const auto& row : figures.throughput) {
     fmt::print("  batch {:4}          {:9.1f} images/s from memory, {} callers{}\n",
                row["batch"].get<int64_t>(), row["images_per_second"].get<double>(), options.callers,
                row.contains("watts") ? fmt::format(", {:.0f} W", row["watts"].get<double>()) : "");
   }
-  if (!layers.empty()) fmt::print("\n{}", layers);
+  if (!figures.layers.empty()) fmt::print("\n{}", figures.layers);
+}
+
+}  // namespace
+
+int bench(const Arguments& arguments) {
+  const auto start = Clock::now();
+  Figures figures;
+  figures.program_mib = memory_mib();
+  BenchOptions options;
+  const CommonFlags common = parse_options(
+      arguments,
+      "Time a model: the networks and maps of a batch (latency), and apart from them the decoding "
+      "and resizing of an image file and the resizing of its map. Times are in milliseconds of a "
+      "batch, or of an image where they do not depend on the batch.",
+      options);
+  const InterruptGuard guard;
+  set_threads(options.threads);
+  const torch::Device device = select_device(options.device);
+  figures.engine = resolve_engine(options.engine, device);
+  require_usage(!options.layers || figures.engine != "reference",
+                "--layers: engine {} has no layers to time; use --engine cpu or cuda",
+                figures.engine);
+  const BenchOptions defaults;
+  require_usage(options.throughput ||
+                    (options.batches == defaults.batches && options.callers == defaults.callers),
+                "batches and callers are for --throughput, which is not given");
+  const std::vector<int64_t> batches = parse_batches(options.batches);
+  require(options.image.empty() || fs::exists(options.image), "{}: no such file", options.image);
+  std::optional<std::array<int64_t, 2>> size_hw;
+  if (!options.size.empty()) size_hw = parse_size(options.size);
+  ModelBundle bundle = load_bundle(options.model);
+  if (size_hw) bundle.image_hw = *size_hw;
+  figures.model_size = bundle.model_size;
+  figures.input_hw = bundle.image_hw;
+  figures.precision = resolve_engine_precision(options.precision, figures.engine);
+  const Detector detector(std::move(bundle), device, figures.engine, figures.precision,
+                          options.shift_average);
+  const auto [height, width] = figures.input_hw;
+  detector.maps_of_bytes(torch::zeros({1, height, width, 3}, torch::kUInt8));
+  figures.first_result_ms = ms_since(start);
+  figures.device = describe_device(device);
+  spdlog::info("time {} with engine {}, on {}", options.model, figures.engine, figures.device);
+  measure(options, detector, device, batches, figures);
+  if (common.json) {
+    fmt::print("{}\n", dump_json(to_json(figures, options)));
+  } else {
+    print(figures, options);
+  }
   return 0;
 }
 

@@ -98,7 +98,7 @@ LoadedImage load(const fs::path& path, const Detector& detector) {
 
 /// What became of an image.
 struct Outcome {
-  std::optional<Scored> scored{};
+  std::optional<ImageResult> scored{};
   /// It could not be read or scored, or its maps not be written.
   std::optional<Failure> failure{};
   /// Of memory, or of a GPU: the next images may fare no better.
@@ -129,13 +129,12 @@ Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const s
     return {.failure = failed(error), .engine_failed = true};
   }
   const fs::path output = options.output;
-  Outcome outcome = {.scored = Scored{.path = path,
-                                      .score = detection.score,
-                                      .anomalous = detection.anomalous,
-                                      .normal_share = detection.normal_share,
-                                      .latency_ms = latency_ms}};
-  outcome.scored->of_another_shape =
-      detector.bundle().is_of_another_shape({loaded.image_u8.size(0), loaded.image_u8.size(1)});
+  Outcome outcome = {.scored = ImageResult{.path = path,
+                                           .score = detection.score,
+                                           .anomalous = detection.anomalous,
+                                           .normal_share = detection.normal_share,
+                                           .latency_ms = latency_ms}};
+  outcome.scored->unlike_training = detector.bundle().unlike_training(loaded.image_u8);
   if (detection.map_at_image.defined()) {
     outcome.scored->peak_xy = peak_of(detection.map_at_image);
   }
@@ -253,14 +252,14 @@ int infer(const Arguments& arguments) {
                                   ? static_cast<size_t>(options.callers)
                                   : (devices.front().is_cuda() ? 2 * devices.size() : 1);
   std::deque<std::future<Outcome>> begun;
-  Inference results({.model = options.model,
-                     .model_hash = hash_of_file(options.model),
-                     .engine = engine,
-                     .precision = precision,
-                     .device = join(names_of_devices),
-                     .shift_average = options.shift_average,
-                     .threshold = detectors.front()->bundle().threshold,
-                     .threshold_rule = detectors.front()->bundle().threshold_rule});
+  InferenceResults results({.model = options.model,
+                            .model_hash = hash_of_file(options.model),
+                            .engine = engine,
+                            .precision = precision,
+                            .device = join(names_of_devices),
+                            .shift_average = options.shift_average,
+                            .threshold = detectors.front()->bundle().threshold,
+                            .threshold_rule = detectors.front()->bundle().threshold_rule});
   results.failures = inputs.failures;
   int64_t done = 0;
   int64_t failed_in_a_row = 0;
@@ -303,7 +302,11 @@ int infer(const Arguments& arguments) {
     }
     while (!begun.empty()) take_first();
   } catch (...) {
-    save(/*complete=*/false);
+    try {
+      save(/*complete=*/false);
+    } catch (const std::exception& error) {
+      spdlog::error("{}", message_of(error));
+    }
     throw;
   }
   if (done < total) {

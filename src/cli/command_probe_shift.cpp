@@ -14,6 +14,7 @@
 #include "efficientad/core/interrupt.h"
 #include "efficientad/core/json.h"
 #include "efficientad/core/log.h"
+#include "efficientad/core/median.h"
 #include "efficientad/core/progress.h"
 #include "efficientad/data/image.h"
 #include "efficientad/detect/detector.h"
@@ -75,12 +76,6 @@ double mean_of(const std::vector<double>& values) {
   return mean;
 }
 
-double median_of(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 double deviation_of(const std::vector<double>& values) {
   const double mean = mean_of(values);
   double squares = 0;
@@ -132,11 +127,11 @@ Json summary_of(const Scan& scan, double threshold, std::optional<double> normal
                {"score_std_of_normal_std", nullptr},
                {"score_range", mean_of(range)},
                {"score_range_max", largest(range)},
-               {"score_range_of_distance_to_threshold", median_of(range_of_distance)},
+               {"score_range_of_distance_to_threshold", median(range_of_distance)},
                {"images_with_both_decisions", images_with_both},
                {"other_decisions", other_decisions},
                {"decisions", places},
-               {"peak_drift_px", median_of(drift)},
+               {"peak_drift_px", median(drift)},
                {"peak_drift_px_max", largest(largest_drift)},
                {"peak_distance_px", nullptr},
                {"peak_distance_px_max", nullptr},

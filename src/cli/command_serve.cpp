@@ -57,9 +57,8 @@ Json judge(const Detector& detector, const std::string& path, const fs::path& fi
     line["regions"].push_back(region_json(region));
   }
   if (detection.normal_share) line["normal_share"] = *detection.normal_share;
-  if (detector.bundle().is_of_another_shape({image_u8.size(0), image_u8.size(1)})) {
-    line["of_another_shape"] = true;
-  }
+  const auto unlike = detector.bundle().unlike_training(image_u8);
+  if (!unlike.empty()) line["unlike_training"] = unlike;
   if (!file.empty() && detection.anomalous) {
     try {
       write_image(file, draw_heatmap(image_u8, detection, threshold, file.stem().string()));

@@ -78,9 +78,9 @@ std::vector<int64_t> parse_shots(const std::string& text) {
 /// Every combination of the values of all settings.
 std::vector<std::vector<Setting>> combinations_of(const std::vector<std::string>& sets) {
   // Those that sweep has options of its own for, or a run's own.
-  static const std::vector<std::string> kOwn = {"dataset", "data",   "category", "normal_dir",
-                                                "teacher", "shots",  "seed",     "device",
-                                                "threads", "output", "resume",   "overwrite"};
+  static const std::vector<std::string> kOwn = {
+      "dataset", "data",   "category", "shard",  "normal_dir", "teacher",  "shots",
+      "seed",    "device", "threads",  "output", "resume",     "overwrite"};
   std::vector<std::vector<Setting>> all = {{}};
   std::vector<std::string> options;
   for (const auto& set : sets) {

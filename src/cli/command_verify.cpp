@@ -180,7 +180,6 @@ int verify(const Arguments& arguments) {
   const double worst_map = maps.largest(map_range);
   const double worst_score = scores.largest(score_range);
   const double tolerance = tolerance_of(options.tolerance, precision);
-  // Written so that NaN (a flat map has no range) does not pass.
   const bool equal = worst_map <= tolerance && worst_score <= tolerance;
   if (common.json) {
     const nlohmann::ordered_json line = {

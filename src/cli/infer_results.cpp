@@ -6,6 +6,7 @@
 #include "efficientad/core/file.h"
 #include "efficientad/core/json.h"
 #include "efficientad/core/log.h"
+#include "efficientad/core/median.h"
 #include "efficientad/core/version.h"
 #include "efficientad/data/csv.h"
 #include "efficientad/eval/report.h"
@@ -16,28 +17,36 @@ namespace fs = std::filesystem;
 
 namespace {
 
+/// What ImageRange::unlike() says, for people.
+const std::map<std::string, const char*> kUnlike = {
+    {"shape",
+     "its width and height are in another proportion than those of the images of the training"},
+    {"dark", "it is less than half as bright as the darkest image of the training"},
+    {"bright", "it is far brighter than the brightest image of the training"},
+    {"flat", "it has less than half the contrast of any image of the training"}};
+
 void remove_if_there(const fs::path& file) {
   std::error_code ignored;
   fs::remove(file, ignored);
 }
 
-std::string scores_csv(const std::vector<Scored>& results) {
+std::string scores_csv(const std::vector<ImageResult>& results) {
   std::string csv = csv_line({"path", "score", "decision", "latency_ms", "normal_share", "peak_x",
-                              "peak_y", "heatmap", "map"});
-  const auto peak = [](const Scored& result, size_t axis) {
+                              "peak_y", "heatmap", "map", "unlike_training"});
+  const auto peak = [](const ImageResult& result, size_t axis) {
     return result.peak_xy ? std::to_string((*result.peak_xy)[axis]) : "";
   };
   for (const auto& result : results) {
-    csv +=
-        csv_line({result.path, fmt::format("{:.9g}", result.score), decision_name(result.anomalous),
-                  fmt::format("{:.3f}", result.latency_ms),
-                  result.normal_share ? fmt::format("{:.6g}", *result.normal_share) : "",
-                  peak(result, 0), peak(result, 1), result.heatmap.string(), result.map.string()});
+    csv += csv_line({result.path, fmt::format("{:.9g}", result.score),
+                     decision_name(result.anomalous), fmt::format("{:.3f}", result.latency_ms),
+                     result.normal_share ? fmt::format("{:.6g}", *result.normal_share) : "",
+                     peak(result, 0), peak(result, 1), result.heatmap.string(), result.map.string(),
+                     fmt::format("{}", fmt::join(result.unlike_training, " "))});
   }
   return csv;
 }
 
-std::string regions_csv(const std::vector<Scored>& results) {
+std::string regions_csv(const std::vector<ImageResult>& results) {
   std::vector<std::string> names = {"path"};
   const nlohmann::ordered_json any = region_json({});
   for (const auto& [name, value] : any.items()) names.push_back(name);
@@ -59,17 +68,16 @@ fs::path map_file(const std::string& name) { return fs::path("maps") / (name + "
 
 fs::path heatmap_file(const std::string& name) { return fs::path("heatmaps") / (name + ".png"); }
 
-void Inference::add(Scored scored) {
-  if (scored.of_another_shape && ++of_another_shape_ == 1) {
-    spdlog::warn(
-        "{}: its width and height are in another proportion than those of the images of the "
-        "training, so that its score means little; further ones are only counted",
-        scored.path);
+void InferenceResults::add(ImageResult scored) {
+  for (const auto& kind : scored.unlike_training) {
+    if (++unlike_training_[kind] > 1) continue;
+    spdlog::warn("{}: {}, so that its score means little; further ones are only counted",
+                 scored.path, kUnlike.at(kind));
   }
   scored_.push_back(std::move(scored));
 }
 
-void Inference::write(const InferOptions& options, bool complete) const {
+void InferenceResults::write(const InferOptions& options, bool complete) const {
   const fs::path output = options.output;
   write_file(output / "scores.csv", scores_csv(scored_));
   // Those of an earlier run would be taken for this one's.
@@ -88,20 +96,24 @@ void Inference::write(const InferOptions& options, bool complete) const {
   write_json(output / "summary.json", summary(options, complete));
 }
 
-int64_t Inference::anomalous() const {
-  return std::count_if(scored_.begin(), scored_.end(), [](const Scored& r) { return r.anomalous; });
+int64_t InferenceResults::unlike_training() const {
+  return std::count_if(scored_.begin(), scored_.end(),
+                       [](const ImageResult& r) { return !r.unlike_training.empty(); });
 }
 
-std::optional<double> Inference::median_latency() const {
+int64_t InferenceResults::anomalous() const {
+  return std::count_if(scored_.begin(), scored_.end(),
+                       [](const ImageResult& r) { return r.anomalous; });
+}
+
+std::optional<double> InferenceResults::median_latency() const {
   std::vector<double> values;
   for (const auto& result : scored_) values.push_back(result.latency_ms);
   if (values.empty()) return std::nullopt;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+  return median(std::move(values));
 }
 
-nlohmann::ordered_json Inference::summary(const InferOptions& options, bool complete) const {
+nlohmann::ordered_json InferenceResults::summary(const InferOptions& options, bool complete) const {
   const std::optional<double> latency = median_latency();
   return {{"program", std::string("efficientad ") + version()},
           {"output", options.output},
@@ -116,13 +128,13 @@ nlohmann::ordered_json Inference::summary(const InferOptions& options, bool comp
           {"complete", complete},
           {"images", scored_.size()},
           {"anomalous", anomalous()},
-          {"of_another_shape", of_another_shape_},
+          {"unlike_training", unlike_training()},
           {"unreadable", static_cast<int64_t>(failures.size()) - without_pictures},
           {"without_pictures", without_pictures},
           {"median_latency_ms", latency ? nlohmann::ordered_json(*latency) : nullptr}};
 }
 
-void Inference::print(const InferOptions& options, bool json) const {
+void InferenceResults::print(const InferOptions& options, bool json) const {
   const fs::path output = options.output;
   if (json) {
     fmt::print("{}\n", dump_json(summary(options, /*complete=*/true)));
@@ -147,8 +159,8 @@ void Inference::print(const InferOptions& options, bool json) const {
   } else {
     fmt::print("\n{} images scored, {} anomalous (score above {:.4g}); median latency {:.1f} ms\n",
                scored_.size(), anomalous(), with_.threshold, median_latency().value_or(0));
-    if (of_another_shape_ > 0) {
-      fmt::print("{} of another shape than the images of the training\n", of_another_shape_);
+    for (const auto& [kind, count] : unlike_training_) {
+      fmt::print("{} of them: {}\n", count, kUnlike.at(kind));
     }
   }
   fmt::print("threshold: {}\nscores: {}\n", with_.threshold_rule, (output / "scores.csv").string());

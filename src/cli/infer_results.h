@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -15,7 +16,7 @@
 namespace efficientad::cli {
 
 /// An image's result.
-struct Scored {
+struct ImageResult {
   std::string path;
   double score = 0;
   bool anomalous = false;
@@ -23,7 +24,8 @@ struct Scored {
   double latency_ms = 0;
   /// Where the map is highest, if it is known.
   std::optional<std::array<int64_t, 2>> peak_xy{};
-  bool of_another_shape = false;
+  /// See ModelBundle::unlike_training().
+  std::vector<std::string> unlike_training{};
   std::vector<AnomalousRegion> regions{};
   /// Files that were written, in the output folder; empty: none.
   std::filesystem::path heatmap{};
@@ -48,12 +50,12 @@ std::filesystem::path map_file(const std::string& name);
 std::filesystem::path heatmap_file(const std::string& name);
 
 /// What `infer` found.
-class Inference {
+class InferenceResults {
  public:
-  explicit Inference(ScoredWith with) : with_(std::move(with)) {}
+  explicit InferenceResults(ScoredWith with) : with_(std::move(with)) {}
 
-  /// Warns of the first image of another shape than those of the training.
-  void add(Scored scored);
+  /// Warns of an image unlike those of the training, of the first of each kind.
+  void add(ImageResult scored);
 
   /// scores.csv, summary.json, regions.csv if they are wanted, and errors.csv if there are
   /// failures. `complete`: nothing more is to come.
@@ -67,12 +69,14 @@ class Inference {
  private:
   nlohmann::ordered_json summary(const InferOptions& options, bool complete) const;
   int64_t anomalous() const;
+  int64_t unlike_training() const;
   /// Empty if none was scored.
   std::optional<double> median_latency() const;
 
   ScoredWith with_;
-  std::vector<Scored> scored_;
-  int64_t of_another_shape_ = 0;
+  std::vector<ImageResult> scored_;
+  /// Images by what is unlike in them.
+  std::map<std::string, int64_t> unlike_training_;
 };
 
 }  // namespace efficientad::cli

@@ -13,21 +13,26 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// Where this code's file is.
+/// Where this code's file is; empty if that cannot be told.
 fs::path own_folder() {
   Dl_info info;
   if (dladdr(reinterpret_cast<const void*>(&cuda_symbol), &info) == 0) return {};
   std::error_code ignored;
-  // A program's file is named as it was called, which may be by its name on the PATH alone.
+  // A program's file is named as it was called: perhaps by its name on the PATH alone, or from a
+  // folder that the program has left since.
   const fs::path named = info.dli_fname;
-  return fs::canonical(named.has_parent_path() ? named : "/proc/self/exe", ignored).parent_path();
+  fs::path found;
+  if (named.has_parent_path()) found = fs::canonical(named, ignored);
+  if (found.empty()) found = fs::canonical("/proc/self/exe", ignored);
+  return found.parent_path();
 }
 
 /// Opens the CUDA part; nullptr and why.
 void* open_cuda_part(std::string& problem) {
-  for (const fs::path& folder : {own_folder(), own_folder() / ".." / "lib"}) {
+  const fs::path own = own_folder();
+  for (const fs::path& folder : {own, own / ".." / "lib"}) {
     const fs::path file = folder / kCudaPartFile;
-    if (!fs::exists(file)) continue;
+    if (own.empty() || !fs::exists(file)) continue;
     void* opened = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (opened == nullptr) problem = dlerror();
     return opened;

@@ -1,5 +1,6 @@
 #include "efficientad/core/interrupt.h"
 
+#include <atomic>
 #include <csignal>
 #include <cstdint>
 #include <ctime>
@@ -11,9 +12,11 @@ namespace {
 /// Launchers send a signal that their processes got too, in the same moment.
 constexpr int64_t kOneRequestMilliseconds = 1000;
 
-volatile std::sig_atomic_t requested = 0;
-volatile std::sig_atomic_t at_once = 0;
-volatile int64_t requested_at = 0;
+// Lock-free, so that a signal handler may use them.
+std::atomic<bool> requested = false;
+std::atomic<bool> at_once = false;
+std::atomic<int64_t> requested_at = 0;
+static_assert(std::atomic<int64_t>::is_always_lock_free);
 struct sigaction previous_int;
 struct sigaction previous_term;
 struct sigaction previous_hup;
@@ -26,19 +29,19 @@ int64_t now_milliseconds() {
 
 void on_signal(int signal) {
   const int64_t now = now_milliseconds();
-  if (requested == 0 && at_once == 0) {
+  if (!requested && !at_once) {
     requested_at = now;
-  } else if (at_once != 0 || now - requested_at > kOneRequestMilliseconds) {
+  } else if (at_once || now - requested_at > kOneRequestMilliseconds) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
-  requested = 1;
+  requested = true;
 }
 
 }  // namespace
 
 InterruptGuard::InterruptGuard() {
-  requested = 0;
+  requested = false;
   struct sigaction action {};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
@@ -55,12 +58,12 @@ InterruptGuard::~InterruptGuard() {
   sigaction(SIGHUP, &previous_hup, nullptr);
 }
 
-InterruptsEnd::InterruptsEnd() { at_once = 1; }
+InterruptsEnd::InterruptsEnd() { at_once = true; }
 
-InterruptsEnd::~InterruptsEnd() { at_once = 0; }
+InterruptsEnd::~InterruptsEnd() { at_once = false; }
 
-bool interrupt_requested() { return requested != 0; }
+bool interrupt_requested() { return requested; }
 
-void request_interrupt(bool value) { requested = value ? 1 : 0; }
+void request_interrupt(bool value) { requested = value; }
 
 }  // namespace efficientad

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
+#include <mutex>
 
 namespace at {
 int get_num_threads();
@@ -23,8 +25,19 @@ void on_threads(int64_t threads, const std::function<void(int64_t)>& work) {
     for (int64_t i = 0; i < threads; ++i) work(i);
     return;
   }
+  // An exception that left a thread of the pool would end the program.
+  std::exception_ptr thrown;
+  std::mutex mutex;
 #pragma omp parallel for num_threads(static_cast <int>(threads)) schedule(static, 1)
-  for (int64_t i = 0; i < threads; ++i) work(i);
+  for (int64_t i = 0; i < threads; ++i) {
+    try {
+      work(i);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (!thrown) thrown = std::current_exception();
+    }
+  }
+  if (thrown) std::rethrow_exception(thrown);
 }
 
 void run_tasks(int64_t tasks, int64_t threads, const std::function<void(int64_t, int64_t)>& run) {

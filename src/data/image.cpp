@@ -7,7 +7,6 @@
 #include <iostream>
 #include <mutex>
 #include <opencv2/core.hpp>
-#include <opencv2/core/utils/logger.hpp>
 #include <opencv2/imgcodecs.hpp>
 #include <set>
 #include <streambuf>
@@ -107,48 +106,46 @@ int webp_orientation(std::string_view file) {
   return orientation;
 }
 
-/// While one lives, what OpenCV 4.6 writes to std::cerr about images it cannot decode is dropped;
-/// the Error says it. (The stream, not the file descriptor: logging goes on.)
+/// While one lives, what OpenCV 4.6 writes to std::cerr in this thread about images it cannot
+/// decode is dropped; the Error says it. (The stream, not the file descriptor: logging goes on.)
 class QuietCerr {
  public:
   QuietCerr() {
-    const std::lock_guard lock(mutex());
-    if (count()++ == 0) saved() = std::cerr.rdbuf(&sink());
+    // Stays for good: taken out again, it could miss what another thread is writing.
+    static std::once_flag once;
+    std::call_once(once, [] { std::cerr.rdbuf(new Filter(std::cerr.rdbuf())); });
+    quiet = true;
   }
-  ~QuietCerr() {
-    const std::lock_guard lock(mutex());
-    if (--count() == 0) std::cerr.rdbuf(saved());
-  }
+  ~QuietCerr() { quiet = false; }
   QuietCerr(const QuietCerr&) = delete;
   QuietCerr& operator=(const QuietCerr&) = delete;
 
  private:
-  class Sink : public std::streambuf {
-    int overflow(int c) override { return c == EOF ? 0 : c; }
+  static thread_local bool quiet;
+
+  /// Hands on what threads write that are not quiet.
+  class Filter : public std::streambuf {
+   public:
+    explicit Filter(std::streambuf* to) : to_(to) {}
+
+   private:
+    int overflow(int c) override {
+      if (quiet || to_ == nullptr) return traits_type::not_eof(c);
+      return c == EOF ? to_->pubsync() : to_->sputc(static_cast<char>(c));
+    }
+    std::streamsize xsputn(const char* text, std::streamsize count) override {
+      return quiet || to_ == nullptr ? count : to_->sputn(text, count);
+    }
+    int sync() override { return quiet || to_ == nullptr ? 0 : to_->pubsync(); }
+
+    std::streambuf* to_;
   };
-  static std::mutex& mutex() {
-    static std::mutex value;
-    return value;
-  }
-  static int& count() {
-    static int value = 0;
-    return value;
-  }
-  static std::streambuf*& saved() {
-    static std::streambuf* value = nullptr;
-    return value;
-  }
-  static Sink& sink() {
-    static Sink value;
-    return value;
-  }
 };
+
+thread_local bool QuietCerr::quiet = false;
 
 /// Pixels of the formats that OpenCV reads for us, as stored (BGR, no orientation).
 cv::Mat opencv_decode(std::string_view file) {
-  static std::once_flag once;
-  std::call_once(once,
-                 [] { cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT); });
   require(file.size() < (size_t{1} << 31), "files of 2 GiB and more cannot be read");
   const cv::Mat bytes(1, static_cast<int>(file.size()), CV_8U, const_cast<char*>(file.data()));
   cv::Mat mat;
@@ -233,6 +230,12 @@ auto with_file(const fs::path& path, Work&& work) {
   } catch (const Error& error) {
     throw Error(fmt::format("{}: {}", path.string(), error.what()));
   } catch (const std::bad_alloc&) {
+    throw Error(fmt::format("{}: not enough memory for this image", path.string()));
+  } catch (const c10::Error& error) {
+    // What LibTorch throws where it has no memory for a tensor is of no type of its own.
+    if (std::string_view(error.what_without_backtrace()).find("memory") == std::string_view::npos) {
+      throw;
+    }
     throw Error(fmt::format("{}: not enough memory for this image", path.string()));
   }
 }

@@ -1,11 +1,11 @@
 #include <tiffio.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
 #include <memory>
-#include <mutex>
 
 #include "codecs.h"
 #include "efficientad/core/error.h"
@@ -33,12 +33,16 @@ class ByteReader {
   bool big_endian_;
 };
 
-/// What libtiff last complained of in this thread.
-thread_local char complaint[300] = {};
+/// What libtiff last complained of in a file.
+using Complaint = std::array<char, 300>;
 
-void record_complaint(const char*, const char* format, va_list arguments) {
-  std::vsnprintf(complaint, sizeof(complaint), format, arguments);
+/// Handlers of one file; 1: the process's handler, which prints, is not called.
+int record_complaint(TIFF*, void* to, const char*, const char* format, va_list arguments) {
+  auto& complaint = *static_cast<Complaint*>(to);
+  std::vsnprintf(complaint.data(), complaint.size(), format, arguments);
+  return 1;
 }
+int drop_warning(TIFF*, void*, const char*, const char*, va_list) { return 1; }
 
 /// A file in memory as libtiff's client functions want it.
 struct Source {
@@ -65,19 +69,15 @@ toff_t seek_source(thandle_t handle, toff_t offset, int whence) {
 int close_source(thandle_t) { return 0; }
 toff_t size_source(thandle_t handle) { return static_cast<Source*>(handle)->file.size(); }
 
-/// libtiff on a file in memory. It prints nothing: its handlers, which the process shares, are set
-/// once to ones that keep the last message of each thread.
+/// libtiff on a file in memory. It prints nothing.
 class TiffReader {
  public:
   explicit TiffReader(std::string_view file) : source_{.file = file} {
-    static std::once_flag once;
-    std::call_once(once, [] {
-      TIFFSetErrorHandler(record_complaint);
-      TIFFSetWarningHandler(nullptr);
-    });
-    complaint[0] = '\0';
-    tiff_.reset(TIFFClientOpen("image", "rm", &source_, read_source, write_source, seek_source,
-                               close_source, size_source, nullptr, nullptr));
+    const std::unique_ptr<TIFFOpenOptions, FreeOptions> options(TIFFOpenOptionsAlloc());
+    TIFFOpenOptionsSetErrorHandlerExtR(options.get(), record_complaint, &complaint_);
+    TIFFOpenOptionsSetWarningHandlerExtR(options.get(), drop_warning, nullptr);
+    tiff_.reset(TIFFClientOpenExt("image", "rm", &source_, read_source, write_source, seek_source,
+                                  close_source, size_source, nullptr, nullptr, options.get()));
     if (tiff_ == nullptr) fail();
     height_ = tag<uint32_t>(TIFFTAG_IMAGELENGTH);
     width_ = tag<uint32_t>(TIFFTAG_IMAGEWIDTH);
@@ -140,9 +140,13 @@ class TiffReader {
   struct Close {
     void operator()(TIFF* tiff) const { TIFFClose(tiff); }
   };
+  struct FreeOptions {
+    void operator()(TIFFOpenOptions* options) const { TIFFOpenOptionsFree(options); }
+  };
 
-  [[noreturn]] static void fail() {
-    throw Error(fmt::format("damaged TIFF file ({})", complaint[0] ? complaint : "no details"));
+  [[noreturn]] void fail() const {
+    throw Error(fmt::format("damaged TIFF file ({})",
+                            complaint_[0] != '\0' ? complaint_.data() : "no details"));
   }
 
   template <class T>
@@ -224,6 +228,7 @@ class TiffReader {
   }
 
   Source source_;
+  Complaint complaint_{};
   std::unique_ptr<TIFF, Close> tiff_;
   int64_t height_ = 0;
   int64_t width_ = 0;

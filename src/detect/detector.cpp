@@ -39,12 +39,16 @@ std::string resolve_engine(const std::string& name, torch::Device device) {
     const std::string problem = cuda_engine_problem(device);
     require(problem.empty(), "engine cuda cannot be used: {}; use --engine reference", problem);
   }
-  TORCH_CHECK(name == "reference" || name == "cpu" || name == "cuda", "no engine called ", name);
+  require_usage(std::find(kEngines.begin(), kEngines.end(), name) != kEngines.end(),
+                "engine \"{}\" is none of {}", name, join(kEngines));
   return name;
 }
 
 std::string resolve_engine_precision(const std::string& name, const std::string& engine) {
   if (name == "auto") return engine == "cuda" ? "fp16" : "fp32";
+  require_usage(std::find(kEnginePrecisions.begin(), kEnginePrecisions.end(), name) !=
+                    kEnginePrecisions.end(),
+                "precision \"{}\" is none of {}", name, join(kEnginePrecisions));
   require_usage(engine == "cuda" || name == "fp32", "engine {} computes in fp32 only, not in {}",
                 engine, name);
   return name;
@@ -180,8 +184,9 @@ std::optional<Detection> Detector::judge(const torch::Tensor& image_u8, bool wan
 }
 
 Detection Detector::decide(const torch::Tensor& map_at_image, double score) const {
+  // What is no number is not to be called good.
   Detection detection = {
-      .map_at_image = map_at_image, .score = score, .anomalous = score > bundle_.threshold};
+      .map_at_image = map_at_image, .score = score, .anomalous = !(score <= bundle_.threshold)};
   if (!bundle_.normal_scores.empty() && bundle_.normal_images != NormalImages::kTrainedOn) {
     detection.normal_share = normal_share(bundle_.normal_scores, score);
   }

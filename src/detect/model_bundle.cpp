@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <set>
+#include <utility>
 
 #include "efficientad/core/error.h"
 #include "efficientad/core/json.h"
@@ -19,6 +20,14 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kChannels = 384;
+
+/// The ranges of a (const) ImageRange by their names in the file.
+template <class Images>
+auto ranges(Images& images) {
+  return std::array{std::pair{"aspect_ratios", &images.aspect_ratios},
+                    std::pair{"brightness", &images.brightness},
+                    std::pair{"contrast", &images.contrast}};
+}
 
 void add_parameters(const torch::nn::Module& module, const std::string& prefix,
                     torch::ScalarType type, TensorFile& file) {
@@ -125,6 +134,10 @@ T field(const nlohmann::ordered_json& json, const std::string& key, const fs::pa
   if constexpr (std::is_same_v<T, int64_t>) fits = fits && found->is_number_integer();
   if constexpr (std::is_same_v<T, double>) fits = fits && found->is_number();
   if constexpr (std::is_same_v<T, std::string>) fits = fits && found->is_string();
+  if constexpr (std::is_same_v<T, std::array<double, 2>>) {
+    fits = fits && found->is_array() && found->size() == 2 && (*found)[0].is_number() &&
+           (*found)[1].is_number();
+  }
   require(fits, "{}: its metadata detector has no valid {}", path.string(), key);
   return found->template get<T>();
 }
@@ -163,13 +176,6 @@ Teacher random_teacher(const std::string& model_size, bool padding, int64_t seed
                        {"model_size", model_size}}};
 }
 
-bool ModelBundle::is_of_another_shape(std::array<int64_t, 2> size_hw) const {
-  if (aspect_ratios[1] <= 0) return false;
-  constexpr double kTolerance = 1.1;
-  const double ratio = static_cast<double>(size_hw[1]) / static_cast<double>(size_hw[0]);
-  return ratio * kTolerance < aspect_ratios[0] || ratio > kTolerance * aspect_ratios[1];
-}
-
 void save_bundle(const fs::path& path, const ModelBundle& bundle) {
   TensorFile file;
   add_parameters(*bundle.teacher, "teacher.",
@@ -181,10 +187,9 @@ void save_bundle(const fs::path& path, const ModelBundle& bundle) {
   file.metadata["format"] = kModelFormat;
   file.metadata["format_version"] = kFormatVersion;
   file.metadata["model_size"] = bundle.model_size;
-  const nlohmann::ordered_json detector = {
+  nlohmann::ordered_json detector = {
       {"image_height", bundle.image_hw[0]},
       {"image_width", bundle.image_hw[1]},
-      {"aspect_ratios", bundle.aspect_ratios},
       {"padding", bundle.padding},
       {"autoencoder_input", bundle.autoencoder_input},
       {"equalize_exposure", bundle.equalize_exposure},
@@ -199,6 +204,9 @@ void save_bundle(const fs::path& path, const ModelBundle& bundle) {
       {"normal_scores_held_out", bundle.normal_images != NormalImages::kTrainedOn},
       {"normal_scores_cross_fitted", bundle.normal_images == NormalImages::kCrossFitted},
       {"normal_scores_shift_average", bundle.normal_scores_shift_average}};
+  for (const auto& [name, range] : ranges(bundle.image_range)) {
+    if (*range) detector[name] = **range;
+  }
   file.metadata["detector"] = dump_json(detector);
   file.metadata["options"] =
       bundle.options.is_null() ? std::string("{}") : dump_json(bundle.options);
@@ -222,8 +230,11 @@ ModelBundle load_bundle(const fs::path& path) {
     require(side >= kLeastSide && side <= kMostSide, "{}: an image side of {} px is impossible",
             path.string(), side);
   }
-  if (detector.contains("aspect_ratios")) {
-    bundle.aspect_ratios = field<std::array<double, 2>>(detector, "aspect_ratios", path);
+  for (const auto& [name, range] : ranges(bundle.image_range)) {
+    if (!detector.contains(name)) continue;
+    *range = field<std::array<double, 2>>(detector, name, path);
+    // So older models say that they do not know.
+    if ((**range)[1] <= 0) range->reset();
   }
   bundle.autoencoder_input = field<std::string>(detector, "autoencoder_input", path);
   require(bundle.autoencoder_input == "fixed" || bundle.autoencoder_input == "full",

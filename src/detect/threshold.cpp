@@ -32,6 +32,18 @@ double promised_fpr(int64_t count) {
   return 1 - std::pow(1 - kThresholdConfidence, 1 / static_cast<double>(count));
 }
 
+namespace {
+
+/// To two digits, for a bound must not be shown lower than it is.
+double rounded_up(double value) {
+  const double unit = std::pow(10, std::floor(std::log10(value)) - 1);
+  // Not above what is as long already.
+  constexpr double kRounding = 1e-9;
+  return unit * std::ceil(value / unit - kRounding);
+}
+
+}  // namespace
+
 Threshold threshold_of_normal_scores(const std::vector<double>& scores, double max_fpr,
                                      const std::string& which, NormalImages images) {
   require(!scores.empty(), "no {} to choose a threshold from", which);
@@ -56,14 +68,14 @@ Threshold threshold_of_normal_scores(const std::vector<double>& scores, double m
     return {.value = sorted.back(),
             .rule = fmt::format("highest score of {} {}: at most {:.2g} % false positives {} "
                                 "({:.2g} % needs {} images)",
-                                count, which, kPercent * promised_fpr(count), promise,
-                                kPercent * max_fpr, normals_needed(max_fpr))};
+                                count, which, rounded_up(kPercent * promised_fpr(count)), promise,
+                                rounded_up(kPercent * max_fpr), normals_needed(max_fpr))};
   }
   const auto place = static_cast<size_t>(count - 1 - *allowed);
   return {
       .value = sorted[place],
       .rule = fmt::format("score {} of {} {} from the highest: at most {:.2g} % false positives {}",
-                          *allowed + 1, count, which, kPercent * max_fpr, promise)};
+                          *allowed + 1, count, which, rounded_up(kPercent * max_fpr), promise)};
 }
 
 namespace {

@@ -9,6 +9,7 @@
 #include "efficientad/core/error.h"
 #include "efficientad/core/interrupt.h"
 #include "efficientad/core/json.h"
+#include "efficientad/core/median.h"
 #include "efficientad/data/csv.h"
 #include "efficientad/data/image.h"
 #include "efficientad/data/loader.h"
@@ -130,18 +131,13 @@ double usual_value(const Evaluation& evaluation) {
     const auto& path = evaluation.images[i * count / std::min(count, kMaps)].map_path;
     try {
       const torch::Tensor map = read_tiff(path).contiguous();
-      std::vector<float> values(map.data_ptr<float>(), map.data_ptr<float>() + map.numel());
-      const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-      std::nth_element(values.begin(), middle, values.end());
-      medians.push_back(*middle);
+      medians.push_back(
+          median(std::vector<float>(map.data_ptr<float>(), map.data_ptr<float>() + map.numel())));
     } catch (const Error&) {
       continue;  // Its own card says so.
     }
   }
-  if (medians.empty()) return 0;
-  const auto middle = medians.begin() + static_cast<std::ptrdiff_t>(medians.size() / 2);
-  std::nth_element(medians.begin(), middle, medians.end());
-  return *middle;
+  return medians.empty() ? 0 : median(medians);
 }
 
 ThumbnailSettings thumbnail_settings(const Evaluation& evaluation, const Json& report,
@@ -556,12 +552,6 @@ std::string decision_words(const Json& report) {
   return html;
 }
 
-double median_of(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 /// A bar and what it shows.
 std::string share_cell(int64_t part, int64_t whole) {
   const double share = whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
@@ -590,7 +580,7 @@ std::string defect_table(const Evaluation& evaluation, const Json& report) {
   const auto row = [&](const std::string& kind) {
     const auto& of_kind = scores.at(kind);
     const Json auroc = report.at("image_auroc_by_defect").value(kind, Json());
-    const double median = median_of(of_kind);
+    const double middle = median(of_kind);
     html += fmt::format(
         "<tr><th scope=\"row\" data-value=\"{0}\"><a href=\"#\" data-kind=\"{0}\">{0}</a></th>"
         "<td data-value=\"{1}\">{1}</td>",
@@ -598,7 +588,7 @@ std::string defect_table(const Evaluation& evaluation, const Json& report) {
     if (decides) html += share_cell(called.at(kind), static_cast<int64_t>(of_kind.size()));
     html +=
         fmt::format("<td data-value=\"{}\">{}</td><td data-value=\"{}\">{:.4g}</td>",
-                    auroc.is_number() ? auroc.get<double>() : -1, figure(auroc), median, median);
+                    auroc.is_number() ? auroc.get<double>() : -1, figure(auroc), middle, middle);
     html += "</tr>\n";
   };
   if (scores.count("good") > 0) row("good");

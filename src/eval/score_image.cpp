@@ -37,7 +37,8 @@ Detection score_image(const Detector& detector, const torch::Tensor& image_u8, b
 
 void require_finite(const Detection& detection) {
   require(std::isfinite(detection.score),
-          "the model gives no finite number; its weights or statistics are damaged");
+          "the model gives no finite number; its weights or statistics are damaged, or too large "
+          "for the precision");
 }
 
 }  // namespace efficientad

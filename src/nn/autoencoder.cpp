@@ -115,7 +115,7 @@ torch::Tensor AutoencoderImpl::run(const torch::Tensor& images, std::array<int64
   require(image_hw[0] >= kAutoencoderSide && image_hw[1] >= kAutoencoderSide,
           "the autoencoder needs images of at least {0}x{0} px, but was given {1}x{2}; use "
           "autoencoder_input \"fixed\"",
-          kAutoencoderSide, image_hw[0], image_hw[1]);
+          kAutoencoderSide, image_hw[1], image_hw[0]);
   return decoder_->forward(encoder_->forward(images, before), image_hw, output_hw, dropout_seeds,
                            before);
 }

@@ -13,8 +13,6 @@ namespace efficientad {
 
 namespace {
 
-constexpr int64_t kStride = 4;
-
 // Rows of the table of decisions; a column an image of the batch. Rows of the jittered images come
 // last, as there may be fewer of them.
 enum Row : int64_t {
@@ -156,7 +154,7 @@ TrainBatch DeviceImages::batch() const {
   batch.images = finish(crops(whole, batch.corners_at));
   if (teacher_.defined()) {
     batch.teacher =
-        windows_at(teacher_, row(kIndex, images), torch::div(batch.corners_at, kStride, "floor"),
+        windows_at(teacher_, row(kIndex, images), torch::div(batch.corners_at, kPdnStride, "floor"),
                    pdn_output_side(crop_height, options_.padding),
                    pdn_output_side(crop_width, options_.padding));
   }

@@ -9,7 +9,12 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "efficientad/core/device.h"
 #include "efficientad/core/error.h"
@@ -21,11 +26,7 @@
 #include "efficientad/core/random.h"
 #include "efficientad/core/safetensors.h"
 #include "efficientad/core/version.h"
-#include "efficientad/data/color_jitter.h"
-#include "efficientad/data/image.h"
 #include "efficientad/data/loader.h"
-#include "efficientad/data/resize.h"
-#include "efficientad/nn/backbone.h"
 #include "efficientad/nn/convolution.h"
 #include "efficientad/nn/imagenet.h"
 #include "efficientad/nn/initialization.h"
@@ -33,6 +34,8 @@
 #include "efficientad/train/feature_cache.h"
 #include "efficientad/train/optimizer.h"
 #include "efficientad/train/ranks.h"
+#include "train/distill_pictures.h"
+#include "train/distill_target.h"
 
 namespace efficientad {
 
@@ -40,196 +43,18 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr int64_t kChannels = 384;
-constexpr int64_t kGrid = kDistillSide / 4 - 8;
+using Clock = std::chrono::steady_clock;
+
 constexpr int64_t kImagesForStatistics = 64;
 constexpr int64_t kImagesForTargetStatistics = 1000;
-/// A further view of an image shows at least so much of each of its sides.
-constexpr double kSmallestView = 0.5;
 constexpr auto kCheckpointFormat = "efficientad-distill-checkpoint";
 
-/// Streams of the random generator.
-enum Stream : uint64_t { kOrder = 1, kProjection, kImage, kCrops, kWeights };
+// Streams of random numbers (see Rng).
+constexpr uint64_t kCrops = 4;
+constexpr uint64_t kWeights = 5;
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-void stop_if_interrupted(const char* how_to_go_on) {
-  if (interrupt_requested()) throw Interrupted(how_to_go_on);
-}
-
-/// A picture at both sizes: uint8 [side, side, 3] for the PDN, [2 side, 2 side, 3] for the
-/// backbone.
-struct Picture {
-  torch::Tensor small_u8;
-  torch::Tensor large_u8;
-};
-
-/// Columns of a random orthogonal matrix: float64 [channels, wanted].
-torch::Tensor random_orthogonal(int64_t channels, int64_t wanted, Rng& rng) {
-  const int64_t side = std::max(channels, wanted);
-  torch::Tensor random = torch::empty({side, side}, torch::kFloat64);
-  for (int64_t i = 0; i < random.numel(); ++i) random.data_ptr<double>()[i] = rng.normal();
-  return std::get<0>(torch::linalg_qr(random)).narrow(0, 0, channels).narrow(1, 0, wanted);
-}
-
-/// The matrix of an adaptive average pooling over channels: float64 [channels, wanted].
-torch::Tensor channel_pooling(int64_t channels, int64_t wanted) {
-  return torch::adaptive_avg_pool1d(torch::eye(channels, torch::kFloat64).unsqueeze(0), wanted)[0];
-}
-
-class Target {
- public:
-  explicit Target(const DistillOptions& options, const torch::Device& device,
-                  const std::string& precision)
-      : options_(options), device_(device), precision_(precision) {
-    const size_t count = options.backbone.size();
-    require_usage(options.taps.empty() || options.taps.size() == count,
-                  "taps has {} entries, but there are {} backbones", options.taps.size(), count);
-    require_usage(kChannels % count == 0, "{} backbones cannot share {} channels", count,
-                  kChannels);
-    for (size_t i = 0; i < count; ++i) {
-      parts_.push_back(
-          {open_backbone(options.backbone[i], options.taps.empty() ? "" : options.taps[i]), {}});
-      parts_.back().backbone->to(device);
-    }
-  }
-
-  std::map<std::string, std::string> provenance() const {
-    std::map<std::string, std::string> all;
-    for (const auto& part : parts_) {
-      for (const auto& [key, value] : part.backbone->provenance()) {
-        all[key] = all.count(key) > 0 ? all[key] + "; " + value : value;
-      }
-    }
-    return all;
-  }
-
-  /// Channel statistics and projections of each feature map, from a few pictures.
-  void prepare(const std::function<Picture(int64_t)>& picture, int64_t count) {
-    if (options_.target == "patch") return;
-    std::vector<std::vector<ChannelStatistics>> statistics(parts_.size());
-    for (int64_t i = 0; i < count; ++i) {
-      stop_if_interrupted("interrupted before any features were computed");
-      const Picture image = picture(i);
-      for (size_t p = 0; p < parts_.size(); ++p) {
-        const auto maps = features(parts_[p], {image});
-        statistics[p].resize(maps.size());
-        for (size_t m = 0; m < maps.size(); ++m) statistics[p][m].add(maps[m].cpu());
-      }
-    }
-    Rng rng(static_cast<uint64_t>(options_.seed), kProjection);
-    for (size_t p = 0; p < parts_.size(); ++p) {
-      const auto maps = static_cast<int64_t>(statistics[p].size());
-      const int64_t share = kChannels / static_cast<int64_t>(parts_.size());
-      for (int64_t m = 0; m < maps; ++m) {
-        const auto& measured = statistics[p][static_cast<size_t>(m)];
-        const int64_t channels = measured.mean().size(1);
-        const int64_t wanted = share / maps + (m < share % maps ? 1 : 0);
-        const torch::Tensor mix = options_.target == "average"
-                                      ? channel_pooling(channels, wanted)
-                                      : random_orthogonal(channels, wanted, rng);
-        // (x - mean) / std, then the mixing of channels, as one 1x1 convolution.
-        const torch::Tensor weight =
-            mix.t().to(torch::kFloat32) / measured.std().flatten().unsqueeze(0);
-        Projection projection;
-        projection.bias = -weight.mv(measured.mean().flatten()).to(device_);
-        projection.weight = weight.view({wanted, channels, 1, 1}).contiguous().to(device_);
-        parts_[p].projections.push_back(projection);
-      }
-    }
-  }
-
-  /// One picture or more: float16 [N, kGrid, kGrid, kChannels] on the CPU, not yet normalised.
-  torch::Tensor operator()(const std::vector<Picture>& pictures) const {
-    std::vector<torch::Tensor> joined;
-    const int64_t cells = kDistillSide / 4;
-    for (const auto& part : parts_) {
-      const auto maps = features(part, pictures);
-      torch::Tensor grid;
-      if (options_.target == "patch") {
-        grid =
-            to_grid(patch_features(maps, kChannels / static_cast<int64_t>(parts_.size())), cells);
-      } else {
-        std::vector<torch::Tensor> projected;
-        for (size_t m = 0; m < maps.size(); ++m) {
-          projected.push_back(to_grid(
-              torch::conv2d(maps[m], part.projections[m].weight, part.projections[m].bias), cells));
-        }
-        grid = torch::cat(projected, /*dim=*/1);
-      }
-      const int64_t offset = part.backbone->grid_offset();
-      joined.push_back(grid.slice(2, offset, offset + kGrid).slice(3, offset, offset + kGrid));
-    }
-    return torch::cat(joined, /*dim=*/1)
-        .permute({0, 2, 3, 1})
-        .to(torch::kFloat16)
-        .contiguous()
-        .cpu();
-  }
-
- private:
-  struct Projection {
-    torch::Tensor weight;
-    torch::Tensor bias;
-  };
-  struct Part {
-    std::unique_ptr<Backbone> backbone;
-    std::vector<Projection> projections;
-  };
-
-  std::vector<torch::Tensor> features(const Part& part,
-                                      const std::vector<Picture>& pictures) const {
-    std::vector<torch::Tensor> images;
-    for (const auto& picture : pictures) images.push_back(picture.large_u8);
-    const torch::Tensor x =
-        torch::stack(images).to(device_).permute({0, 3, 1, 2}).to(torch::kFloat32).div(255);
-    std::vector<torch::Tensor> maps;
-    {
-      const Autocast autocast(precision_, device_);
-      maps = part.backbone->features(x);
-    }
-    for (auto& map : maps) {
-      map = map.to(torch::kFloat32);
-      if (options_.target == "average") {
-        map = torch::avg_pool2d(map, /*kernel_size=*/3, /*stride=*/1, /*padding=*/1,
-                                /*ceil_mode=*/false, /*count_include_pad=*/false);
-      }
-    }
-    return maps;
-  }
-
-  const DistillOptions& options_;
-  torch::Device device_;
-  std::string precision_;
-  std::vector<Part> parts_;
-};
-
-/// A random part of an image, uint8 [height, width, 3]: of each side kSmallestView to all of it.
-torch::Tensor part_of(const torch::Tensor& image, Rng& rng) {
-  torch::Tensor part = image;
-  for (const int64_t dim : {0, 1}) {
-    const int64_t side = image.size(dim);
-    const auto kept = std::clamp<int64_t>(
-        std::llround(rng.uniform(kSmallestView, 1) * static_cast<double>(side)), 1, side);
-    part = part.narrow(dim, rng.below(side - kept + 1), kept);
-  }
-  return part.contiguous();
-}
-
-/// The picture under another exposure: brightness times up to `largest` or its inverse, contrast
-/// times up to its square root, drawn log-uniformly. uint8 [height, width, 3].
-torch::Tensor jitter_exposure(const torch::Tensor& image_u8, double largest, Rng& rng) {
-  const double limit = std::log(largest);
-  const double brightness = std::exp(rng.uniform(-limit, limit));
-  const double contrast = std::exp(rng.uniform(-limit / 2, limit / 2));
-  const torch::Tensor image = to_float_chw(image_u8);
-  return adjust_contrast(adjust_brightness(image, brightness), contrast)
-      .mul(255)
-      .round()
-      .to(torch::kUInt8)
-      .permute({1, 2, 0});
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 /// How many pictures' features are computed together.
@@ -292,32 +117,19 @@ TensorFile checkpoint_of(const fs::path& path, const std::string& options,
   return file;
 }
 
-}  // namespace
+fs::path checkpoint_of_output(const fs::path& output) { return output.string() + ".checkpoint"; }
 
-DistillResult distill(const DistillOptions& options,
-                      const std::function<void(const DistillProgress&)>& progress) {
-  check_options(options);
-  require_usage(options.crop_size % 4 == 0, "crop_size is {}, but must be a multiple of 4",
-                options.crop_size);
-  const auto seed = static_cast<uint64_t>(options.seed);
-  const FastConvolutions fast(true);
-  set_threads(options.threads);
-  const torch::Device device = select_device(options.device);
-  if (device.is_cuda()) at::globalContext().setBenchmarkCuDNN(true);
-  // A GPU is faster than one thread can read.
-  const int readers = device.is_cuda() ? std::max(2, at::get_num_threads() / 2) : 1;
-  const std::string precision = resolve_precision(options.precision, device);
+/// Of what the user named: Error, before anything is computed or written, if it cannot be used.
+void check_files(const DistillOptions& options) {
   const fs::path output = options.output;
-  fs::path cache_folder = options.cache.empty() ? output.string() + ".cache" : options.cache;
-  const fs::path checkpoint_path = output.string() + ".checkpoint";
-  const fs::path log_path = output.string() + ".log.csv";
+  const fs::path checkpoint = checkpoint_of_output(output);
   require(options.resume || options.overwrite || !fs::exists(output),
           "{}: exists already; give another output file, or --overwrite to replace it",
           output.string());
-  require(options.resume || options.overwrite || !fs::exists(checkpoint_path),
+  require(options.resume || options.overwrite || !fs::exists(checkpoint),
           "{}: is the checkpoint of an earlier run; --resume goes on from it, --overwrite replaces "
           "it",
-          checkpoint_path.string());
+          checkpoint.string());
   require_usage(!(options.resume && options.overwrite),
                 "resume and overwrite contradict each other: give one of them");
   require(output.has_filename() && !fs::is_directory(output),
@@ -325,398 +137,449 @@ DistillResult distill(const DistillOptions& options,
   for (const auto& file : options.backbone) {
     require(fs::is_regular_file(file), "{}: no such file", file);
   }
-  if (output.has_parent_path()) make_folder(output.parent_path());
+}
 
-  // Every process has its share of the training images and of each batch; the first also has the
-  // held-out images, and is the only one that writes.
-  Ranks ranks;
-  if (!ranks.alone()) {
-    cache_folder /= fmt::format("rank_{}_of_{}", ranks.rank(), ranks.size());
-    ranks.use(device);
-  }
-
-  std::vector<fs::path> files;
-  for (const auto& folder : options.images) {
-    const auto found = list_images(folder, /*recursive=*/true);
-    require(!found.empty(), "{}: there are no images in it", folder);
-    files.insert(files.end(), found.begin(), found.end());
-  }
-  Rng(seed, kOrder).shuffle(files);
-  if (options.max_images > 0 && static_cast<int64_t>(files.size()) > options.max_images) {
-    files.resize(static_cast<size_t>(options.max_images));
-  }
-  const auto count = static_cast<int64_t>(files.size());
-  require(count > options.held_out, "{} images are too few with {} of them held out", count,
-          options.held_out);
-  // The training images, then a further view of each, and so on; then the images held out.
-  const int64_t train_images = count - options.held_out;
-  const int64_t train_count = train_images * options.views;
-  const int64_t item_count = train_count + options.held_out;
-  const auto file_of = [&](int64_t index) {
-    return index < train_count ? index % train_images : train_images + index - train_count;
-  };
-  const int64_t whole_batch = options.batch_size * ranks.size();
-  require(ranks.alone() || train_count >= whole_batch,
-          "{} pictures to train on are too few for {} processes with batches of {}", train_count,
-          ranks.size(), options.batch_size);
-  // Of this process, by their places in its cache.
-  std::vector<int64_t> own;
-  for (int64_t i = ranks.rank(); i < train_count; i += ranks.size()) own.push_back(i);
-  if (ranks.first()) {
-    for (int64_t i = train_count; i < item_count; ++i) own.push_back(i);
-  }
-  const auto own_count = static_cast<int64_t>(own.size());
-  const auto place = [&](int64_t index) {
-    return index < train_count ? index / ranks.size()
-                               : own_count - options.held_out + index - train_count;
-  };
-
-  // The file's image, or that of the next one of its part (to train on, or held out) that can be
-  // read: of a million files some are broken.
-  const auto readable = [&](int64_t file) {
-    const int64_t begin = file < train_images ? 0 : train_images;
-    const int64_t files_there = file < train_images ? train_images : options.held_out;
-    for (int64_t i = 0; i < files_there; ++i) {
-      const int64_t place_of_file = begin + (file - begin + i) % files_there;
-      try {
-        return read_image(files[static_cast<size_t>(place_of_file)]);
-      } catch (const Error& error) {
-        spdlog::warn("passed over: {}", message_of(error));
-      }
+/// A distillation, from its options to the teacher's file. Of several processes each computes the
+/// features of its pictures and has its share of each batch; the first alone writes.
+class Distillation {
+ public:
+  Distillation(const DistillOptions& options,
+               const std::function<void(const DistillProgress&)>& progress)
+      : options_(options),
+        progress_(progress),
+        seed_(static_cast<uint64_t>(options.seed)),
+        device_(select_device(options.device)),
+        precision_(resolve_precision(options.precision, device_)),
+        output_(options.output),
+        cache_folder_(options.cache.empty() ? options.output + ".cache" : options.cache) {
+    if (device_.is_cuda()) at::globalContext().setBenchmarkCuDNN(true);
+    if (output_.has_parent_path()) make_folder(output_.parent_path());
+    if (!ranks_.alone()) {
+      cache_folder_ /= fmt::format("rank_{}_of_{}", ranks_.rank(), ranks_.size());
+      ranks_.use(device_);
     }
-    throw Error("none of the images can be read");
-  };
-  // Every decision about a picture depends on its index alone.
-  const auto picture = [&](int64_t index) {
-    const auto file = static_cast<uint64_t>(file_of(index));
-    const auto view = static_cast<uint64_t>(index < train_count ? index / train_images : 0);
-    Rng rng(seed, kImage, file + (view << 32));
-    torch::Tensor image = readable(file_of(index));
-    if (view > 0) image = part_of(image, rng);
-    if (rng.chance(options.grey_probability)) {
-      image = (to_grey(image.permute({2, 0, 1}).to(torch::kFloat32)).permute({1, 2, 0}))
-                  .round()
-                  .to(torch::kUInt8);
+    pictures_ = std::make_unique<DistillPictures>(options_, ranks_.rank(), ranks_.size());
+    torch::manual_seed(mix64(seed_, kWeights, 0));
+    describe_inputs();
+    open_checkpoint();
+  }
+
+  DistillResult run() {
+    compute_features();
+    measure_target();
+    make_network();
+    if (checkpoint_) {
+      restore();
+    } else if (options_.overwrite && ranks_.first()) {
+      // An earlier run's, which --resume would take for this one's.
+      std::error_code ignored;
+      fs::remove(checkpoint_path(), ignored);
     }
-    if (options.flip && rng.chance(0.5)) image = image.flip(1).contiguous();
-    return Picture{resize_pil_bilinear(image, {kDistillSide, kDistillSide}),
-                   resize_pil_bilinear(image, {2 * kDistillSide, 2 * kDistillSide})};
-  };
-
-  torch::manual_seed(mix64(seed, kWeights, 0));
-  std::string key = "features 1\n" + options.target + "\n" + std::to_string(options.seed) + "\n" +
-                    precision + (options.flip ? "\nflip" : "\n") +
-                    std::to_string(options.grey_probability) + "\n" + join(options.taps) + "\n";
-  for (const auto& file : options.backbone) key += hash_of_file(file) + "\n";
-  if (options.views > 1) key += std::to_string(options.views) + " views\n";
-  // What a checkpoint belongs to, beside the options.
-  uint64_t inputs_hash = hash64(key.data(), key.size());
-  for (const auto& file : files) {
-    inputs_hash = hash64(file.native().data(), file.native().size() + 1, inputs_hash);
-  }
-  const std::string inputs = hex64(inputs_hash);
-  nlohmann::ordered_json resolved = options_to_json(options);
-  resolved["precision"] = precision;
-  if (!ranks.alone()) resolved["processes"] = ranks.size();
-  for (const char* volatile_option : {"output", "cache", "keep_cache", "feature_batch", "resume",
-                                      "overwrite", "device", "threads", "checkpoint_minutes"}) {
-    resolved.erase(volatile_option);
-  }
-
-  std::optional<TensorFile> checkpoint;
-  if (options.resume && fs::exists(checkpoint_path)) {
-    checkpoint = checkpoint_of(checkpoint_path, dump_json(resolved), inputs);
-  } else if (options.resume) {
-    // One that was stopped while it computed features has begun; of several processes, some may
-    // not have.
-    require(!fs::exists(output) && (!ranks.alone() || fs::exists(cache_folder / "features.key")),
-            "{}: there is no checkpoint to resume from", checkpoint_path.string());
-    spdlog::info("{}: was stopped before its first checkpoint; its features are kept",
-                 output.string());
-  }
-
-  for (const int64_t index : own) key += files[static_cast<size_t>(file_of(index))].string() + "\n";
-  std::map<std::string, std::string> provenance;
-  std::optional<FolderLock> lock;
-  std::optional<FeatureCache> opened;
-  {
-    torch::NoGradGuard no_grad;
-    Target target(options, device, precision);
-    provenance = target.provenance();
-    std::string problem;
-    try {
-      make_folder(cache_folder);
-      lock.emplace(cache_folder, "another distillation is using it");
-      opened.emplace(cache_folder, key, kDistillSide, kGrid, kChannels, options.overwrite);
-    } catch (const Error& error) {
-      problem = error.what();
+    train();
+    ranks_.finish();
+    DistillResult result;
+    if (ranks_.first()) {
+      judge(result);
+      write_teacher(result);
     }
-    // None should compute for hours what another cannot use.
-    const torch::Tensor failed = torch::full({1}, problem.empty() ? 0.0f : 1.0f);
-    ranks.sum({failed});
-    if (problem.empty() && failed.item<float>() > 0) {
-      problem = "another process of this job cannot use its features";
-    }
-    require(problem.empty(), "{}", problem);
-    FeatureCache& cache = *opened;
-    if (cache.size() < own_count) {
-      target.prepare(picture, std::min(item_count, kImagesForStatistics));
-      const int64_t together = pictures_together(options, device);
-      Prefetcher<Picture> pictures(
-          cache.size(), own_count, [&](int64_t i) { return picture(own[static_cast<size_t>(i)]); },
-          readers, /*ahead=*/2 * together);
-      while (cache.size() < own_count) {
-        std::vector<Picture> batch;
-        while (static_cast<int64_t>(batch.size()) < together) {
-          auto item = pictures.next();
-          if (!item) break;
-          batch.push_back(std::move(*item));
-        }
-        const torch::Tensor targets = target(batch);
-        for (size_t i = 0; i < batch.size(); ++i) {
-          cache.append(batch[i].small_u8, targets[static_cast<int64_t>(i)]);
-        }
-        if (ranks.first()) progress({"features", cache.size(), own_count, 0});
-        stop_if_interrupted("interrupted; the features so far are kept, run it again to go on");
-      }
-    }
+    if (!options_.keep_cache && options_.cache.empty()) cache_->remove();
+    return result;
   }
-  FeatureCache& cache = *opened;
 
-  // Mean and deviation of each target channel (paper: over 10,000 images).
-  ChannelStatistics statistics;
-  const int64_t stride = std::max<int64_t>(1, train_count / kImagesForTargetStatistics);
-  for (int64_t i = 0; i < train_count; i += stride) {
-    if (i % ranks.size() != ranks.rank()) continue;
-    statistics.add(cache.target(place(i), 0, 0, kGrid, kGrid)
-                       .to(torch::kFloat32)
-                       .permute({2, 0, 1})
-                       .unsqueeze(0));
-  }
-  statistics = merged(statistics, kChannels, ranks);
-  const torch::Tensor target_mean = statistics.mean().to(device);
-  const torch::Tensor target_std = statistics.std().to(device);
-
-  const int64_t crop = options.crop_size;
-  const int64_t crop_grid = crop / 4 - 8;
+ private:
   struct Batch {
     torch::Tensor images;
     torch::Tensor targets;
   };
-  // Item k of a whole batch is one of the pictures whose number is k more than a multiple of the
-  // whole batch's size (any, if there are fewer): so the batch is the same however many processes
-  // share it.
-  const auto make_batch = [&](int64_t step) {
-    const torch::Tensor images = torch::empty({options.batch_size, crop, crop, 3}, torch::kUInt8);
-    const torch::Tensor targets =
-        torch::empty({options.batch_size, crop_grid, crop_grid, kChannels}, torch::kFloat16);
-    for (int64_t i = 0; i < options.batch_size; ++i) {
-      const int64_t k = ranks.rank() + i * ranks.size();
-      Rng rng(seed, kCrops, static_cast<uint64_t>(step * whole_batch + k));
-      const int64_t choices = (train_count - k + whole_batch - 1) / whole_batch;
-      const int64_t index = train_count >= whole_batch ? k + whole_batch * rng.below(choices)
-                                                       : rng.below(train_count);
-      const int64_t y = rng.below((kDistillSide - crop) / 4 + 1);
-      const int64_t x = rng.below((kDistillSide - crop) / 4 + 1);
-      cache.read_image(place(index), 4 * y, 4 * x, images[i]);
-      if (options.exposure_jitter > 1) {
-        images[i].copy_(jitter_exposure(images[i], options.exposure_jitter, rng));
-      }
-      cache.read_target(place(index), y, x, targets[i]);
-    }
-    return Batch{images.permute({0, 3, 1, 2}), targets.permute({0, 3, 1, 2})};
-  };
-  const auto on_device = [&](const torch::Tensor& images_u8) {
-    return imagenet_normalize(images_u8.to(device).to(torch::kFloat32) / 255.0)
-        .contiguous(torch::MemoryFormat::ChannelsLast);
-  };
-  const auto normalized = [&](const torch::Tensor& targets) {
-    return (targets.to(device).to(torch::kFloat32) - target_mean) / target_std;
-  };
 
-  Pdn pdn(PdnOptions{options.model_size, kChannels, /*padding=*/false});
-  pdn->to(device);
-  initialize(pdn, on_device(gathered(make_batch(0).images, ranks)), seed);
-  for (auto& parameter : pdn->parameters()) {
-    if (parameter.dim() == 4) {
-      parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
+  fs::path checkpoint_path() const { return checkpoint_of_output(output_); }
+  fs::path log_path() const { return output_.string() + ".log.csv"; }
+  int64_t whole_batch() const { return options_.batch_size * ranks_.size(); }
+  double seconds() const { return seconds_before_ + seconds_since(start_); }
+
+  /// A GPU is faster than one thread can read.
+  int readers() const { return device_.is_cuda() ? std::max(2, at::get_num_threads() / 2) : 1; }
+
+  /// What features and checkpoint belong to.
+  void describe_inputs() {
+    key_ = "features 1\n" + options_.target + "\n" + std::to_string(options_.seed) + "\n" +
+           precision_ + (options_.flip ? "\nflip" : "\n") +
+           std::to_string(options_.grey_probability) + "\n" + join(options_.taps) + "\n";
+    for (const auto& file : options_.backbone) key_ += hash_of_file(file) + "\n";
+    if (options_.views > 1) key_ += std::to_string(options_.views) + " views\n";
+    uint64_t hash = hash64(key_.data(), key_.size());
+    for (const auto& file : pictures_->files()) {
+      hash = hash64(file.native().data(), file.native().size() + 1, hash);
+    }
+    inputs_ = hex64(hash);
+    for (const int64_t index : pictures_->own()) key_ += pictures_->file(index).string() + "\n";
+
+    resolved_ = options_to_json(options_);
+    resolved_["precision"] = precision_;
+    if (!ranks_.alone()) resolved_["processes"] = ranks_.size();
+    for (const char* no_matter : {"output", "cache", "keep_cache", "feature_batch", "resume",
+                                  "overwrite", "device", "threads", "checkpoint_minutes"}) {
+      resolved_.erase(no_matter);
     }
   }
-  std::vector<std::pair<std::string, torch::Tensor>> parameters;
-  for (const auto& item : pdn->named_parameters())
-    parameters.emplace_back(item.key(), item.value());
-  Optimizer optimizer(parameters, {.kind = options.optimizer,
-                                   .muon = {{"", options.muon_learning_rate}},
-                                   .learning_rate = options.learning_rate,
-                                   .weight_decay = options.weight_decay,
-                                   .precision = precision});
 
-  int64_t first_step = 0;
-  double seconds_before = 0;
-  std::string log = "step,seconds,loss,learning_rate_factor\n";
-  if (checkpoint) {
-    torch::NoGradGuard no_grad;
-    std::map<std::string, torch::Tensor> state;
-    for (auto& [name, parameter] : parameters) {
-      parameter.copy_(take(*checkpoint, "teacher." + name, checkpoint_path, parameter.sizes()));
+  void open_checkpoint() {
+    if (!options_.resume) return;
+    if (fs::exists(checkpoint_path())) {
+      checkpoint_ = checkpoint_of(checkpoint_path(), dump_json(resolved_), inputs_);
+      return;
     }
-    for (const auto& [name, tensor] : checkpoint->tensors) {
+    // One that was stopped while it computed features has begun; of several processes, some may
+    // not have.
+    require(!fs::exists(output_) && (!ranks_.alone() || fs::exists(cache_folder_ / "features.key")),
+            "{}: there is no checkpoint to resume from", checkpoint_path().string());
+    spdlog::info("{}: was stopped before its first checkpoint; its features are kept",
+                 output_.string());
+  }
+
+  /// Those of this process's pictures that are not in its cache yet.
+  void compute_features() {
+    const torch::NoGradGuard no_grad;
+    DistillTarget target(options_, device_, precision_);
+    provenance_ = target.provenance();
+    open_cache();
+    const auto own_count = static_cast<int64_t>(pictures_->own().size());
+    if (cache_->size() >= own_count) return;
+    target.prepare([&](int64_t i) { return pictures_->picture(i); },
+                   std::min(pictures_->count(), kImagesForStatistics));
+    const int64_t together = pictures_together(options_, device_);
+    Prefetcher<Picture> pictures(
+        cache_->size(), own_count,
+        [&](int64_t i) { return pictures_->picture(pictures_->own()[static_cast<size_t>(i)]); },
+        readers(), /*ahead=*/2 * together);
+    while (cache_->size() < own_count) {
+      std::vector<Picture> batch;
+      while (static_cast<int64_t>(batch.size()) < together) {
+        auto item = pictures.next();
+        if (!item) break;
+        batch.push_back(std::move(*item));
+      }
+      const torch::Tensor targets = target(batch);
+      for (size_t i = 0; i < batch.size(); ++i) {
+        cache_->append(batch[i].small_u8, targets[static_cast<int64_t>(i)]);
+      }
+      report({"features", cache_->size(), own_count, 0});
+      if (interrupt_requested()) {
+        throw Interrupted("interrupted; the features so far are kept, run it again to go on");
+      }
+    }
+  }
+
+  /// All processes, or none: none should compute for hours what another cannot use.
+  void open_cache() {
+    std::string problem;
+    try {
+      make_folder(cache_folder_);
+      cache_lock_.emplace(cache_folder_, "another distillation is using it");
+      cache_.emplace(cache_folder_, key_, kDistillSide, kDistillGrid, kTeacherChannels,
+                     options_.overwrite);
+    } catch (const Error& error) {
+      problem = error.what();
+    }
+    const torch::Tensor failed = torch::full({1}, problem.empty() ? 0.0f : 1.0f);
+    ranks_.sum({failed});
+    if (problem.empty() && failed.item<float>() > 0) {
+      problem = "another process of this job cannot use its features";
+    }
+    require(problem.empty(), "{}", problem);
+  }
+
+  /// Mean and deviation of each target channel (paper: over 10,000 images).
+  void measure_target() {
+    ChannelStatistics statistics;
+    const int64_t count = pictures_->train_count();
+    const int64_t stride = std::max<int64_t>(1, count / kImagesForTargetStatistics);
+    for (int64_t i = 0; i < count; i += stride) {
+      if (i % ranks_.size() == ranks_.rank()) statistics.add(whole_target(i));
+    }
+    statistics = merged(statistics, kTeacherChannels, ranks_);
+    target_mean_ = statistics.mean().to(device_);
+    target_std_ = statistics.std().to(device_);
+  }
+
+  /// The target of one of this process's pictures: float32 [1, channels, grid, grid].
+  torch::Tensor whole_target(int64_t index) const {
+    return cache_->target(pictures_->place(index), 0, 0, kDistillGrid, kDistillGrid)
+        .to(torch::kFloat32)
+        .permute({2, 0, 1})
+        .unsqueeze(0);
+  }
+
+  /// This process's share of a step's batch. Item k of a whole batch is one of the pictures whose
+  /// number is k more than a multiple of the whole batch's size (any, if there are fewer): so the
+  /// batch is the same however many processes share it.
+  Batch make_batch(int64_t step) const {
+    const int64_t crop = options_.crop_size;
+    const int64_t grid = pdn_output_side(crop, /*padding=*/false);
+    const torch::Tensor images = torch::empty({options_.batch_size, crop, crop, 3}, torch::kUInt8);
+    const torch::Tensor targets =
+        torch::empty({options_.batch_size, grid, grid, kTeacherChannels}, torch::kFloat16);
+    const int64_t count = pictures_->train_count();
+    for (int64_t i = 0; i < options_.batch_size; ++i) {
+      const int64_t k = ranks_.rank() + i * ranks_.size();
+      Rng rng(seed_, kCrops, static_cast<uint64_t>(step * whole_batch() + k));
+      const int64_t choices = (count - k + whole_batch() - 1) / whole_batch();
+      const int64_t index =
+          count >= whole_batch() ? k + whole_batch() * rng.below(choices) : rng.below(count);
+      const int64_t y = rng.below((kDistillSide - crop) / kPdnStride + 1);
+      const int64_t x = rng.below((kDistillSide - crop) / kPdnStride + 1);
+      cache_->read_image(pictures_->place(index), kPdnStride * y, kPdnStride * x, images[i]);
+      if (options_.exposure_jitter > 1) {
+        images[i].copy_(jitter_exposure(images[i], options_.exposure_jitter, rng));
+      }
+      cache_->read_target(pictures_->place(index), y, x, targets[i]);
+    }
+    return {images.permute({0, 3, 1, 2}), targets.permute({0, 3, 1, 2})};
+  }
+
+  torch::Tensor on_device(const torch::Tensor& images_u8) const {
+    return imagenet_normalize(images_u8.to(device_).to(torch::kFloat32) / 255.0)
+        .contiguous(torch::MemoryFormat::ChannelsLast);
+  }
+
+  torch::Tensor normalized(const torch::Tensor& targets) const {
+    return (targets.to(device_).to(torch::kFloat32) - target_mean_) / target_std_;
+  }
+
+  void make_network() {
+    pdn_ = Pdn(PdnOptions{options_.model_size, kTeacherChannels, /*padding=*/false});
+    pdn_->to(device_);
+    initialize(pdn_, on_device(gathered(make_batch(0).images, ranks_)), seed_);
+    for (auto& parameter : pdn_->parameters()) {
+      if (parameter.dim() == 4) {
+        parameter.set_data(parameter.contiguous(torch::MemoryFormat::ChannelsLast));
+      }
+    }
+    for (const auto& item : pdn_->named_parameters()) {
+      parameters_.emplace_back(item.key(), item.value());
+    }
+    optimizer_.emplace(parameters_, OptimizerOptions{.kind = options_.optimizer,
+                                                     .muon = {{"", options_.muon_learning_rate}},
+                                                     .learning_rate = options_.learning_rate,
+                                                     .weight_decay = options_.weight_decay,
+                                                     .precision = precision_});
+  }
+
+  /// What the checkpoint holds, which is not needed after that.
+  void restore() {
+    const torch::NoGradGuard no_grad;
+    std::map<std::string, torch::Tensor> state;
+    for (auto& [name, parameter] : parameters_) {
+      parameter.copy_(take(*checkpoint_, "teacher." + name, checkpoint_path(), parameter.sizes()));
+    }
+    for (const auto& [name, tensor] : checkpoint_->tensors) {
       if (name.rfind("optimizer.", 0) == 0) state[name.substr(10)] = tensor;
     }
-    optimizer.load_state(state, checkpoint_path.string());
+    optimizer_->load_state(state, checkpoint_path().string());
     try {
-      first_step = std::stoll(metadata_of(*checkpoint, "step", checkpoint_path));
-      seconds_before = std::stod(metadata_of(*checkpoint, "seconds", checkpoint_path));
+      first_step_ = std::stoll(metadata_of(*checkpoint_, "step", checkpoint_path()));
+      seconds_before_ = std::stod(metadata_of(*checkpoint_, "seconds", checkpoint_path()));
     } catch (const std::logic_error&) {
-      throw Error(fmt::format("{}: its metadata is damaged", checkpoint_path.string()));
+      throw Error(fmt::format("{}: its metadata is damaged", checkpoint_path().string()));
     }
-    log = metadata_of(*checkpoint, "log", checkpoint_path);
-    checkpoint.reset();
-  } else if (options.overwrite && ranks.first()) {
-    // An earlier run's, which --resume would take for this one's.
-    std::error_code ignored;
-    fs::remove(checkpoint_path, ignored);
+    log_ = metadata_of(*checkpoint_, "log", checkpoint_path());
+    checkpoint_.reset();
   }
 
-  const auto start = std::chrono::steady_clock::now();
-  auto last_checkpoint = start;
-  const auto save_checkpoint = [&](int64_t step) {
+  void save_checkpoint(int64_t step) const {
     TensorFile file;
-    for (const auto& [name, parameter] : parameters) file.tensors["teacher." + name] = parameter;
-    for (const auto& [name, tensor] : optimizer.state()) file.tensors["optimizer." + name] = tensor;
+    for (const auto& [name, parameter] : parameters_) file.tensors["teacher." + name] = parameter;
+    for (const auto& [name, tensor] : optimizer_->state()) {
+      file.tensors["optimizer." + name] = tensor;
+    }
     file.metadata = {{"format", kCheckpointFormat},
                      {"format_version", "1"},
-                     {"options", dump_json(resolved)},
-                     {"inputs", inputs},
+                     {"options", dump_json(resolved_)},
+                     {"inputs", inputs_},
                      {"step", std::to_string(step)},
-                     {"seconds", fmt::format("{:.3f}", seconds_before + seconds_since(start))},
-                     {"log", log}};
-    write_safetensors(checkpoint_path, file);
-    write_file(log_path, log);
-  };
+                     {"seconds", fmt::format("{:.3f}", seconds())},
+                     {"log", log_}};
+    write_safetensors(checkpoint_path(), file);
+    write_file(log_path(), log_);
+  }
 
-  pdn->train();
-  double loss_sum = 0;
-  int64_t loss_count = 0;
-  constexpr int64_t kLogEvery = 20;
-  {
-    Prefetcher<Batch> batches(first_step, options.steps, make_batch, readers);
-    for (int64_t step = first_step; step < options.steps; ++step) {
-      const auto batch = batches.next();
+  void train() {
+    pdn_->train();
+    start_ = Clock::now();
+    auto last_checkpoint = start_;
+    double loss_sum = 0;
+    int64_t loss_count = 0;
+    constexpr int64_t kLogEvery = 20;
+    Prefetcher<Batch> batches(
+        first_step_, options_.steps, [this](int64_t step) { return make_batch(step); }, readers());
+    for (int64_t step = first_step_; step < options_.steps; ++step) {
       const double factor =
-          learning_rate_factor(options.schedule, options.warmup_fraction, step, options.steps);
-      optimizer.set_learning_rate_factor(factor);
-      const torch::Tensor images = on_device(batch->images);
-      torch::Tensor prediction;
-      {
-        const Autocast autocast(precision, device);
-        prediction = pdn->forward(images);
-      }
-      const torch::Tensor loss =
-          torch::mse_loss(prediction.to(torch::kFloat32), normalized(batch->targets));
-      optimizer.zero_grad();
-      loss.backward();
-      // What all processes agree on: gradients, the loss, and whether one of them is to stop.
-      torch::Tensor shared =
-          torch::tensor({loss.item<float>(), interrupt_requested() ? 1.0f : 0.0f});
-      if (!ranks.alone()) {
-        std::vector<torch::Tensor> sums = {shared};
-        for (auto& [name, parameter] : parameters) sums.push_back(parameter.mutable_grad());
-        try {
-          ranks.sum(sums);
-        } catch (const Error& error) {
-          // By all that are left: the first may be the one that is gone.
-          save_checkpoint(step);
-          throw Error(fmt::format("{}; {} holds the first {} steps: start all again with --resume",
-                                  error.what(), checkpoint_path.string(), step));
-        }
-        const auto share = 1 / static_cast<double>(ranks.size());
-        for (auto& sum : sums) sum.mul_(share);
-      }
-      optimizer.step();
-      const auto value = shared[0].item<double>();
-      require(std::isfinite(value), "the loss is no number at step {}; try a smaller learning rate",
+          learning_rate_factor(options_.schedule, options_.warmup_fraction, step, options_.steps);
+      const auto [loss, agreed_to_stop] = train_step(*batches.next(), factor, step);
+      require(std::isfinite(loss), "the loss is no number at step {}; try a smaller learning rate",
               step + 1);
-      loss_sum += value;
+      loss_sum += loss;
       ++loss_count;
-      if ((step + 1) % kLogEvery == 0 || step + 1 == options.steps) {
-        log += fmt::format("{},{:.1f},{:.5f},{:.4f}\n", step + 1,
-                           seconds_before + seconds_since(start),
-                           loss_sum / static_cast<double>(loss_count), factor);
+      if ((step + 1) % kLogEvery == 0 || step + 1 == options_.steps) {
+        log_ += fmt::format("{},{:.1f},{:.5f},{:.4f}\n", step + 1, seconds(),
+                            loss_sum / static_cast<double>(loss_count), factor);
         loss_sum = 0;
         loss_count = 0;
       }
-      if (ranks.first()) progress({"distill", step + 1, options.steps, value});
-      const bool stop = ranks.alone() ? interrupt_requested() : shared[1].item<double>() > 0;
-      if (stop || seconds_since(last_checkpoint) > 60 * options.checkpoint_minutes) {
-        if (ranks.first()) save_checkpoint(step + 1);
-        last_checkpoint = std::chrono::steady_clock::now();
+      report({"distill", step + 1, options_.steps, loss});
+      const bool stop = ranks_.alone() ? interrupt_requested() : agreed_to_stop;
+      if (stop || seconds_since(last_checkpoint) > 60 * options_.checkpoint_minutes) {
+        if (ranks_.first()) save_checkpoint(step + 1);
+        last_checkpoint = Clock::now();
       }
       if (stop) {
         // A launcher that sees one process end may end the others: not before that is written.
-        ranks.meet();
-        throw Interrupted(
-            fmt::format("interrupted after step {}; the same command with --resume "
-                        "goes on",
-                        step + 1));
+        ranks_.finish();
+        throw Interrupted(fmt::format(
+            "interrupted after step {}; the same command with --resume goes on", step + 1));
       }
     }
   }
 
-  DistillResult result;
-  if (!ranks.first()) {
-    if (!options.keep_cache && options.cache.empty()) cache.remove();
-    return result;
+  struct StepReport {
+    double loss;
+    /// A user of one of the processes asked to stop.
+    bool agreed_to_stop;
+  };
+
+  StepReport train_step(const Batch& batch, double factor, int64_t step) {
+    optimizer_->set_learning_rate_factor(factor);
+    const torch::Tensor images = on_device(batch.images);
+    torch::Tensor prediction;
+    {
+      const Autocast autocast(precision_, device_);
+      prediction = pdn_->forward(images);
+    }
+    const torch::Tensor loss =
+        torch::mse_loss(prediction.to(torch::kFloat32), normalized(batch.targets));
+    optimizer_->zero_grad();
+    loss.backward();
+    // What all processes agree on: gradients, the loss, and whether one of them is to stop.
+    torch::Tensor shared = torch::tensor({loss.item<float>(), interrupt_requested() ? 1.0f : 0.0f});
+    if (!ranks_.alone()) {
+      std::vector<torch::Tensor> sums = {shared};
+      for (auto& [name, parameter] : parameters_) sums.push_back(parameter.mutable_grad());
+      try {
+        ranks_.sum(sums);
+      } catch (const Error& error) {
+        // By all that are left: the first may be the one that is gone.
+        save_checkpoint(step);
+        throw Error(fmt::format("{}; {} holds the first {} steps: start all again with --resume",
+                                error.what(), checkpoint_path().string(), step));
+      }
+      const auto share = 1 / static_cast<double>(ranks_.size());
+      for (auto& sum : sums) sum.mul_(share);
+    }
+    optimizer_->step();
+    return {.loss = shared[0].item<double>(), .agreed_to_stop = shared[1].item<double>() > 0};
   }
-  result.written = true;
-  {
-    torch::NoGradGuard no_grad;
-    pdn->eval();
-    torch::Tensor residual = torch::zeros({kChannels}, torch::kFloat64);
+
+  /// By the held-out pictures.
+  void judge(DistillResult& result) {
+    const torch::NoGradGuard no_grad;
+    pdn_->eval();
+    torch::Tensor residual = torch::zeros({kTeacherChannels}, torch::kFloat64);
     ChannelStatistics held_out;
-    for (int64_t i = train_count; i < item_count; ++i) {
-      const torch::Tensor image = cache.image(place(i), 0, 0, kDistillSide, kDistillSide);
-      const torch::Tensor wanted =
-          normalized(cache.target(place(i), 0, 0, kGrid, kGrid).permute({2, 0, 1}).unsqueeze(0));
-      const torch::Tensor made = pdn->forward(on_device(image.permute({2, 0, 1}).unsqueeze(0)));
+    for (int64_t i = pictures_->train_count(); i < pictures_->count(); ++i) {
+      const torch::Tensor image =
+          cache_->image(pictures_->place(i), 0, 0, kDistillSide, kDistillSide);
+      const torch::Tensor wanted = normalized(whole_target(i));
+      const torch::Tensor made = pdn_->forward(on_device(image.permute({2, 0, 1}).unsqueeze(0)));
       residual += (made - wanted).square().mean({0, 2, 3}).to(torch::kCPU, torch::kFloat64);
       held_out.add(wanted.cpu());
     }
-    const torch::Tensor explained = 1 - residual / static_cast<double>(options.held_out) /
+    const torch::Tensor explained = 1 - residual / static_cast<double>(options_.held_out) /
                                             held_out.std().flatten().square().to(torch::kFloat64);
+    constexpr int64_t kHalf = kTeacherChannels / 2;
     result.explained_variance = explained.mean().item<double>();
-    result.explained_variance_shallow = explained.slice(0, 0, kChannels / 2).mean().item<double>();
-    result.explained_variance_deep = explained.slice(0, kChannels / 2).mean().item<double>();
+    result.explained_variance_shallow = explained.slice(0, 0, kHalf).mean().item<double>();
+    result.explained_variance_deep = explained.slice(0, kHalf).mean().item<double>();
   }
-  const double seconds = seconds_before + seconds_since(start);
-  std::vector<std::string> folders;
-  for (const auto& folder : options.images) {
-    folders.push_back(fs::path(folder).lexically_normal().filename().string());
+
+  void write_teacher(DistillResult& result) {
+    const auto names_of = [](const std::vector<std::string>& paths) {
+      std::vector<std::string> names;
+      for (const auto& path : paths) {
+        names.push_back(fs::path(path).lexically_normal().filename().string());
+      }
+      return names;
+    };
+    nlohmann::ordered_json shared_options = resolved_;
+    shared_options["images"] = names_of(options_.images);
+    shared_options["backbone"] = names_of(options_.backbone);
+    const auto four_digits = [](double value) { return fmt::format("{:.4f}", value); };
+    auto& metadata = result.teacher.metadata;
+    metadata = provenance_;
+    metadata["options"] = dump_json(shared_options);
+    metadata["images"] =
+        fmt::format("{} images of {}", pictures_->train_images(), join(names_of(options_.images)));
+    metadata["steps"] = std::to_string(options_.steps);
+    metadata["seconds"] = fmt::format("{:.0f}", seconds());
+    metadata["explained_variance"] = four_digits(result.explained_variance);
+    metadata["explained_variance_shallow"] = four_digits(result.explained_variance_shallow);
+    metadata["explained_variance_deep"] = four_digits(result.explained_variance_deep);
+    metadata["held_out_images"] = std::to_string(options_.held_out);
+    metadata["made_by"] = std::string("efficientad ") + version();
+    result.written = true;
+    result.teacher.network = pdn_;
+    pdn_->to(torch::kCPU);
+    save_teacher(output_, result.teacher);
+    write_file(log_path(), log_);
+    std::error_code ignored;
+    fs::remove(checkpoint_path(), ignored);
   }
-  std::vector<std::string> backbones;
-  for (const auto& file : options.backbone) backbones.push_back(fs::path(file).filename().string());
-  nlohmann::ordered_json shared_options = resolved;
-  shared_options["images"] = folders;
-  shared_options["backbone"] = backbones;
-  auto& metadata = result.teacher.metadata;
-  metadata = provenance;
-  metadata["options"] = dump_json(shared_options);
-  metadata["images"] = fmt::format("{} images of {}", train_images, join(folders));
-  metadata["steps"] = std::to_string(options.steps);
-  metadata["seconds"] = fmt::format("{:.0f}", seconds);
-  metadata["explained_variance"] = fmt::format("{:.4f}", result.explained_variance);
-  metadata["explained_variance_shallow"] = fmt::format("{:.4f}", result.explained_variance_shallow);
-  metadata["explained_variance_deep"] = fmt::format("{:.4f}", result.explained_variance_deep);
-  metadata["held_out_images"] = std::to_string(options.held_out);
-  metadata["made_by"] = std::string("efficientad ") + version();
-  result.teacher.network = pdn;
-  pdn->to(torch::kCPU);
-  save_teacher(output, result.teacher);
-  write_file(log_path, log);
-  std::error_code ignored;
-  fs::remove(checkpoint_path, ignored);
-  if (!options.keep_cache && options.cache.empty()) cache.remove();
-  return result;
+
+  void report(const DistillProgress& now) const {
+    if (ranks_.first() && progress_) progress_(now);
+  }
+
+  const DistillOptions& options_;
+  const std::function<void(const DistillProgress&)>& progress_;
+  const uint64_t seed_;
+  const torch::Device device_;
+  const std::string precision_;
+  const fs::path output_;
+  fs::path cache_folder_;
+  Ranks ranks_;
+  std::unique_ptr<DistillPictures> pictures_;
+  /// Of the features.
+  std::string key_;
+  /// A hash of backbones and images.
+  std::string inputs_;
+  /// The options that make the result.
+  nlohmann::ordered_json resolved_;
+  /// Until it is restored.
+  std::optional<TensorFile> checkpoint_;
+  std::map<std::string, std::string> provenance_;
+  std::optional<FolderLock> cache_lock_;
+  std::optional<FeatureCache> cache_;
+  torch::Tensor target_mean_;
+  torch::Tensor target_std_;
+  Pdn pdn_ = nullptr;
+  std::vector<std::pair<std::string, torch::Tensor>> parameters_;
+  std::optional<Optimizer> optimizer_;
+  int64_t first_step_ = 0;
+  double seconds_before_ = 0;
+  Clock::time_point start_ = Clock::now();
+  std::string log_ = "step,seconds,loss,learning_rate_factor\n";
+};
+
+}  // namespace
+
+DistillResult distill(const DistillOptions& options,
+                      const std::function<void(const DistillProgress&)>& progress) {
+  check_options(options);
+  require_usage(options.crop_size % 4 == 0, "crop_size is {}, but must be a multiple of 4",
+                options.crop_size);
+  check_files(options);
+  set_threads(options.threads);
+  const FastConvolutions fast(true);
+  return Distillation(options, progress).run();
 }
 
 }  // namespace efficientad

@@ -64,6 +64,8 @@ struct Ranks::Impl {
   /// Undefined if tensors on GPUs go through the host.
   c10::intrusive_ptr<c10d::Backend> nccl;
   bool device_known = false;
+  torch::Device device = torch::kCPU;
+  bool finished = false;
 
   /// How many of the processes say yes.
   int64_t count(bool yes) const {
@@ -140,6 +142,20 @@ void Ranks::sum(const std::vector<torch::Tensor>& tensors) {
 
 void Ranks::meet() { sum({torch::zeros({1})}); }
 
+void Ranks::finish() {
+  if (alone() || impl_->finished) return;
+  impl_->finished = true;
+  try {
+    // What is still queued of NCCL's work on the GPU would be broken off.
+    if (impl_->nccl) torch::zeros({1}, impl_->device).cpu();
+    meet();
+    if (impl_->nccl) impl_->nccl->shutdown();
+  } catch (const std::exception& error) {
+    spdlog::warn("{}", message_of(error));
+  }
+  impl_->nccl.reset();
+}
+
 void Ranks::use(torch::Device device) {
   if (alone() || impl_->device_known) return;
   std::string problem;
@@ -150,9 +166,13 @@ void Ranks::use(torch::Device device) {
             "--device",
             on_gpu, size_);
     impl_->device_known = true;
+    impl_->device = device;
     if (on_gpu == 0) return;
     // All or none, and no process may begin to wait for another that lacks it.
-    const auto make = reinterpret_cast<MakeNccl*>(cuda_symbol(kMakeNccl, problem));
+    const auto check = reinterpret_cast<NcclProblem*>(cuda_symbol(kNcclProblem, problem));
+    if (check != nullptr) check(&problem);
+    const auto make =
+        reinterpret_cast<MakeNccl*>(problem.empty() ? cuda_symbol(kMakeNccl, problem) : nullptr);
     if (impl_->count(make != nullptr) == size_) {
       impl_->nccl = c10::intrusive_ptr<c10d::Backend>::reclaim(
           make(impl_->store.get(), device.index(), static_cast<int>(rank_), static_cast<int>(size_),

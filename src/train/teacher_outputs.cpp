@@ -8,14 +8,11 @@
 #include "efficientad/core/precision.h"
 #include "efficientad/data/resize.h"
 #include "efficientad/nn/imagenet.h"
+#include "efficientad/nn/pdn.h"
 
 namespace efficientad {
 
-namespace {
-
-constexpr int64_t kStride = 4;
-
-}  // namespace
+namespace {}  // namespace
 
 TeacherOutputs::TeacherOutputs(Pdn teacher, torch::Device device, std::string precision,
                                std::array<int64_t, 2> image_hw, bool equalize_exposure,
@@ -76,8 +73,8 @@ torch::Tensor TeacherOutputs::of_crops(const std::vector<int64_t>& indices,
       continue;
     }
     parts[i] = whole(indices[i], images[i])
-                   .narrow(2, batch.corners[i][0] / kStride, height)
-                   .narrow(3, batch.corners[i][1] / kStride, width);
+                   .narrow(2, batch.corners[i][0] / kPdnStride, height)
+                   .narrow(3, batch.corners[i][1] / kPdnStride, width);
   }
   if (others.size() == indices.size()) return {};
   if (!others.empty()) {

@@ -130,6 +130,8 @@ class Run {
     if (device_step_) set_up_device();
     train();
     recorder_.reset();
+    // After a fold, the next one needs them.
+    if (fold_.count == 0) ranks_.finish();
     if (!ranks_.first()) return {};
     TrainResult result = fold_.count > 0 ? finish_fold() : finish();
     folder_.remove_replaced();
@@ -232,7 +234,7 @@ class Run {
   }
 
   void report(const TrainProgress& now) const {
-    if (ranks_.first()) progress_(now);
+    if (ranks_.first() && progress_) progress_(now);
   }
 
   /// Mean and deviation of the teacher's channels over all training images.
@@ -269,7 +271,8 @@ class Run {
     for (int64_t i = 0; i < count; ++i) {
       images.push_back(to_float_chw(images_->train_image(i * images_->size() / count)));
     }
-    // What tells a few images apart would be stretched to unit variance, and jitter beyond measure.
+    // Images that are few differ little, and scaling that to unit variance would amplify colour
+    // jitter with it; so others are added.
     constexpr int64_t kDifferent = 8;
     for (int64_t i = count; i < std::min(kDifferent, kMost); ++i) {
       images.push_back(to_float_chw(images_->penalty_image(i)));
@@ -290,7 +293,7 @@ class Run {
     }
   }
 
-  /// Of the checkpoint.
+  /// Throws Error unless a tensor of the checkpoint has this shape and finite values.
   void check_tensor(const torch::Tensor& tensor, const std::string& name,
                     torch::IntArrayRef sizes) const {
     require(tensor.sizes() == sizes && tensor.scalar_type() == torch::kFloat32,
@@ -368,7 +371,7 @@ class Run {
       if (!ranks_.first()) {
         if (!step.interrupted) continue;
         // A launcher that sees one process end may end the others: not before that is written.
-        ranks_.meet();
+        ranks_.finish();
         throw Interrupted("interrupted; the first process has written the checkpoint");
       }
       const LossValues& losses = step.losses;
@@ -394,7 +397,7 @@ class Run {
       }
       if (snapshot && !interrupted) write_snapshot();
       if (interrupted) {
-        ranks_.meet();
+        ranks_.finish();
         throw Interrupted(
             fmt::format("interrupted after step {} of {}; {} is written: the same command with "
                         "--resume goes on",
@@ -517,7 +520,8 @@ class Run {
   void update_averages() {
     if (averages_.empty()) return;
     const torch::NoGradGuard no_grad;
-    // Early on, an average that is not dominated by the initial weights.
+    // Early on, an average that is not dominated by the initial weights (as TensorFlow's
+    // ExponentialMovingAverage with num_updates).
     const auto done = static_cast<double>(step_);
     const double decay = std::min(options_.ema_decay, (1 + done) / (10 + done));
     std::vector<torch::Tensor> averages;
@@ -609,24 +613,45 @@ class Run {
     return result;
   }
 
-  /// Least and greatest width / height of the images, by some of them if they are many.
-  std::array<double, 2> aspect_ratios() const {
-    constexpr size_t kEnough = 5000;
-    std::array<double, 2> ratios = {std::numeric_limits<double>::infinity(), 0};
-    for (const auto* samples : {&samples_.train, &samples_.validation}) {
-      const size_t stride = (samples->size() + kEnough - 1) / kEnough;
-      for (size_t i = 0; i < samples->size(); i += stride) {
+  /// What the images are like, by some of them if they are many.
+  ImageRange image_range() {
+    // One that was not drawn, or went away since, is no reason to lose a training.
+    const auto of_some = [](const std::vector<Sample>& samples, size_t most, const auto& look) {
+      const size_t stride = (samples.size() + most - 1) / most;
+      for (size_t i = 0; i < samples.size(); i += stride) {
+        throw_if_interrupted();
         try {
-          const auto [height, width] = read_image_size((*samples)[i].image_path);
-          const double ratio = static_cast<double>(width) / static_cast<double>(height);
-          ratios = {std::min(ratios[0], ratio), std::max(ratios[1], ratio)};
+          look(i);
         } catch (const Error&) {
-          continue;  // One that was not drawn, or went away since, is no reason to lose a training.
+          continue;
         }
       }
+    };
+    constexpr size_t kSizes = 5000;
+    constexpr size_t kLevels = 300;
+    const auto levels_of = [&](const torch::Tensor& image_u8) {
+      const GreyLevels levels = grey_levels(image_u8);
+      return options_.equalize_exposure ? equalized(levels) : levels;
+    };
+    ImageRange range;
+    for (const auto* samples : {&samples_.train, &samples_.validation}) {
+      of_some(*samples, kSizes,
+              [&](size_t i) { range.add_size(read_image_size((*samples)[i].image_path)); });
     }
-    if (ratios[1] <= 0) return {0, 0};
-    return ratios;
+    of_some(samples_.train, kLevels, [&](size_t i) {
+      range.add_levels(levels_of(images_->train_image(static_cast<int64_t>(i))));
+    });
+    of_some(samples_.validation, kLevels, [&](size_t i) {
+      range.add_levels(
+          levels_of(read_resized(samples_.validation[i].image_path, options_.image_hw())));
+    });
+    return range;
+  }
+
+  static void throw_if_interrupted() {
+    if (interrupt_requested()) {
+      throw Interrupted("interrupted while calibrating; the same command with --resume goes on");
+    }
   }
 
   /// The networks as they are now, calibrated on the validation images; in eval mode.
@@ -640,7 +665,9 @@ class Run {
     bundle.model_size = options_.model_size;
     bundle.padding = options_.padding;
     bundle.image_hw = options_.image_hw();
-    bundle.aspect_ratios = aspect_ratios();
+    // A fold's model is not kept.
+    if (!image_range_ && fold_.count == 0) image_range_ = image_range();
+    bundle.image_range = image_range_.value_or(ImageRange());
     bundle.autoencoder_input = options_.autoencoder_input;
     bundle.equalize_exposure = options_.equalize_exposure;
     bundle.teacher = networks_.teacher;
@@ -659,10 +686,7 @@ class Run {
         bundle, device_,
         [&] {
           if (show && done > 0) report({.stage = "calibrate", .done = done, .total = count});
-          if (interrupt_requested()) {
-            throw Interrupted(
-                "interrupted while calibrating; the same command with --resume goes on");
-          }
+          throw_if_interrupted();
           ++done;
           return images.next();
         },
@@ -700,6 +724,8 @@ class Run {
   const TrainingSamples samples_;
   const std::map<std::string, std::string> teacher_metadata_;
   std::unique_ptr<TrainingImages> images_;
+  /// Once it is known.
+  std::optional<ImageRange> image_range_;
   std::map<std::string, std::string> inputs_;
   DetectorNetworks networks_;
   std::unique_ptr<TeacherOutputs> teacher_outputs_;
@@ -741,7 +767,7 @@ void check_train_options(const TrainOptions& options) {
                     (height >= kAutoencoderSide && width >= kAutoencoderSide),
                 "autoencoder_input full needs images of at least {} px, but they are {}x{}; use "
                 "fixed",
-                kAutoencoderSide, height, width);
+                kAutoencoderSide, width, height);
   require_usage(options.penalty_batch_size <= options.batch_size,
                 "penalty_batch_size is {}, but must be at most batch_size, which is {}",
                 options.penalty_batch_size, options.batch_size);
@@ -762,10 +788,10 @@ void check_train_options(const TrainOptions& options) {
 
 namespace {
 
-/// The folder of a training, which is this process's from its first file on.
-class Output {
+/// The output folder of a training; locked for this process before the first file is written.
+class LockedOutput {
  public:
-  explicit Output(const TrainOptions& options) : options_(options), folder_(options.output) {}
+  explicit LockedOutput(const TrainOptions& options) : options_(options), folder_(options.output) {}
 
   const TrainingFolder& folder() const { return folder_; }
 
@@ -789,7 +815,7 @@ class Output {
 /// One run, or one fold's, in its own folder, which is `output` or in it.
 TrainResult run_one(const TrainOptions& options, const Teacher& teacher, torch::Device device,
                     const std::function<void(const TrainProgress&)>& progress, Ranks& ranks,
-                    Fold fold, Output& output) {
+                    Fold fold, LockedOutput& output) {
   Run run(options, teacher, device, progress, ranks, fold);
   if (ranks.first()) {
     output.take();
@@ -802,7 +828,7 @@ TrainResult run_one(const TrainOptions& options, const Teacher& teacher, torch::
 /// The models of cross-fitting, one after another; those that are done are passed over.
 void run_folds(const TrainOptions& options, const Teacher& teacher, torch::Device device,
                const std::function<void(const TrainProgress&)>& progress, Ranks& ranks,
-               Output& output) {
+               LockedOutput& output) {
   for (int64_t i = 0; i < options.cross_fit; ++i) {
     const TrainingFolder fold = output.folder().fold(i);
     TrainOptions one = options;
@@ -855,11 +881,13 @@ TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
   // Only now: when the processes have met, the first begins to write.
   Ranks ranks;
   ranks.use(device);
-  Output output(options);
+  LockedOutput output(options);
   if (options.cross_fit > 0 && !(options.resume && fs::exists(folder.model()))) {
     run_folds(options, teacher, device, progress, ranks, output);
   }
-  return run_one(now, teacher, device, progress, ranks, {}, output);
+  TrainResult result = run_one(now, teacher, device, progress, ranks, {}, output);
+  ranks.finish();
+  return result;
 }
 
 }  // namespace efficientad

@@ -31,8 +31,8 @@ class TrainingFolder {
   /// Throws Error if the folder holds a run, or what is left of one.
   void require_free() const;
 
-  /// Moves an earlier run's files away until this one is done; those that were moved by a run that
-  /// did not get done stay, and its own go.
+  /// Moves an earlier run's files away until this one is done. If the run that last did so was
+  /// never done, the files that it moved are kept, and its own are deleted.
   void put_aside() const;
   /// Removes what put_aside() keeps.
   void remove_replaced() const;

@@ -14,6 +14,7 @@
 #include "efficientad/data/resize.h"
 #include "efficientad/nn/exposure.h"
 #include "efficientad/nn/imagenet.h"
+#include "efficientad/nn/pdn.h"
 
 namespace efficientad {
 
@@ -35,8 +36,6 @@ constexpr int64_t kDeadLeavesImages = 1000;
 /// Keys of penalty images in the cache; training images have their index.
 constexpr uint64_t kPenaltyKey = 1ULL << 62;
 
-constexpr int64_t kStride = 4;
-
 /// Where a crop of `crop` of `side` px begins, a multiple of 4 px: one of the fewest evenly spaced
 /// places whose crops show every output along the side. Each output is then seen about equally
 /// often (exactly, where crops meet without an overlap: 144 of 256 px). Places drawn evenly would
@@ -44,10 +43,10 @@ constexpr int64_t kStride = 4;
 /// computes the same wherever the crop begins, they show nothing more.
 int64_t draw_corner(Rng& rng, int64_t side, int64_t crop) {
   // An output j of the unpadded network needs the pixels from 4 j to 4 j + 32.
-  const int64_t outputs_of_crop = crop / kStride - 8;
-  const int64_t last = (side - crop) / kStride;
+  const int64_t outputs_of_crop = crop / kPdnStride - 8;
+  const int64_t last = (side - crop) / kPdnStride;
   const int64_t gaps = (last + outputs_of_crop - 1) / outputs_of_crop;
-  return gaps > 0 ? kStride * (rng.below(gaps + 1) * last / gaps) : 0;
+  return gaps > 0 ? kPdnStride * (rng.below(gaps + 1) * last / gaps) : 0;
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 
 namespace efficientad {
 
-/// One of the parts of the training images for cross-fitting; of none, if there are none.
+/// One of the parts of the training images for cross-fitting; count 0: no cross-fitting.
 struct Fold {
   int64_t index = 0;
   int64_t count = 0;

@@ -3,6 +3,7 @@
 #include <torch/utils.h>
 
 #include "efficientad/core/precision.h"
+#include "efficientad/nn/pdn.h"
 #include "efficientad/train/device_images.h"
 
 namespace efficientad {
@@ -13,8 +14,6 @@ namespace {
 torch::Tensor at_least_float32(const torch::Tensor& x) {
   return x.scalar_type() == torch::kFloat64 ? x : x.to(torch::kFloat32);
 }
-
-constexpr int64_t kStride = 4;
 
 /// Corners in the image: on the host, or on the images' device.
 struct Corners {
@@ -176,7 +175,7 @@ Losses losses_of(const DetectorNetworks& networks, const TrainBatch& batch, doub
   }
   const torch::Tensor goal = student_guides_autoencoder ? autoencoder : autoencoder.detach();
   losses.student_autoencoder = torch::mse_loss(
-      student_ae, windows(goal, corners, kStride, student_ae.size(2), student_ae.size(3)));
+      student_ae, windows(goal, corners, kPdnStride, student_ae.size(2), student_ae.size(3)));
   return losses;
 }
 

@@ -56,7 +56,7 @@ TEST(Commands, HelpAndVersionEverywhere) {
 }
 
 TEST(Commands, SeparateProgramsAreTheSameFunctions) {
-  for (const char* command : {"train", "eval", "infer", "distill"}) {
+  for (const char* command : {"train", "eval", "infer", "bench", "distill"}) {
     SCOPED_TRACE(command);
     const std::string program = (bin() / ("efficientad-" + std::string(command))).string();
     std::string alone = run_program(program, "--help").out;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -310,8 +311,9 @@ TEST_F(EvalInfer, InferScoresFilesFoldersAndGlobs) {
   EXPECT_EQ(line.at("images"), 5);
   EXPECT_EQ(line.at("unreadable"), 0);
   const std::string scores = read_text(fs::path(output) / "scores.csv");
-  EXPECT_EQ(scores.substr(0, scores.find('\n')),
-            "path,score,decision,latency_ms,normal_share,peak_x,peak_y,heatmap,map");
+  EXPECT_EQ(
+      scores.substr(0, scores.find('\n')),
+      "path,score,decision,latency_ms,normal_share,peak_x,peak_y,heatmap,map,unlike_training");
   EXPECT_EQ(lines_of(fs::path(output) / "scores.csv"), 6);
   EXPECT_FALSE(fs::exists(fs::path(output) / "errors.csv"));
   // Images of the same name keep their folders.
@@ -367,20 +369,50 @@ TEST_F(EvalInfer, InferSaysWhereAndWithWhat) {
   EXPECT_FALSE(fs::exists(fs::path(output) / "regions.csv"));
 }
 
-TEST_F(EvalInfer, ImagesOfAnotherShapeAreTold) {
+TEST_F(EvalInfer, ImagesUnlikeThoseOfTheTrainingAreTold) {
   const std::string model = (results.path / "model.safetensors").string();
   ModelBundle bundle = load_bundle(dir->path / "model.safetensors");
-  bundle.aspect_ratios = {1.2, 1.3};
+  bundle.image_range.add_size({40, 50});
+  bundle.image_range.add_levels({.mean = 127, .deviation = 40});
   save_bundle(model, bundle);
-  const fs::path wide = results.path / "wide.png";
-  write_image(wide, torch::zeros({40, 80, 3}, torch::kUInt8));
+  const std::string wide = (results.path / "wide.png").string();
+  write_image(wide, torch::randint(0, 256, {40, 80, 3}, torch::kUInt8));
+  const std::string blank = (results.path / "blank.png").string();
+  write_image(blank, torch::zeros({40, 50, 3}, torch::kUInt8));
+  const std::string grey = (results.path / "grey.png").string();
+  write_image(grey, torch::full({40, 50, 3}, 128, torch::kUInt8));
   const auto result = run("infer --device cpu --json --model " + model + " " + data("test/good") +
-                          " " + wide.string() + " --output " + output);
+                          " " + wide + " " + blank + " " + grey + " --output " + output);
   ASSERT_EQ(result.status, 0) << result.err;
-  EXPECT_EQ(nlohmann::json::parse(result.out).at("of_another_shape"), 1);
-  EXPECT_NE(result.err.find("wide.png: its width and height are in another proportion"),
-            std::string::npos)
-      << result.err;
+  EXPECT_EQ(nlohmann::json::parse(result.out).at("unlike_training"), 3);
+  for (const char* warning :
+       {"wide.png: its width and height are in another proportion",
+        "blank.png: it is less than half as bright as the darkest",
+        "blank.png: it has less than half the contrast of any image of the training"}) {
+    EXPECT_NE(result.err.find(warning), std::string::npos) << warning << "\n" << result.err;
+  }
+  EXPECT_EQ(result.err.find("grey.png"), std::string::npos) << result.err;
+  std::map<std::string, std::string> unlike;
+  std::istringstream scores(read_text(fs::path(output) / "scores.csv"));
+  for (std::string row; std::getline(scores, row);) {
+    unlike[row.substr(0, row.find(','))] = row.substr(row.rfind(',') + 1);
+  }
+  EXPECT_EQ(unlike.at(data("test/good/000.png")), "");
+  EXPECT_EQ(unlike.at(wide), "shape");
+  EXPECT_EQ(unlike.at(blank), "dark flat");
+  EXPECT_EQ(unlike.at(grey), "flat");
+  const fs::path lines = results.path / "lines";
+  std::ofstream(lines) << blank << "\n" << data("test/good/000.png") << "\n";
+  const auto served =
+      run_program("sh", "-c 'exec " + std::string(EFFICIENTAD_PROGRAM) +
+                            " serve --device cpu --model " + model + " <" + lines.string() + "'");
+  ASSERT_EQ(served.status, 0) << served.err;
+  std::istringstream out(served.out);
+  std::vector<nlohmann::json> answers;
+  for (std::string line; std::getline(out, line);) answers.push_back(nlohmann::json::parse(line));
+  ASSERT_EQ(answers.size(), 3u) << served.out;
+  EXPECT_EQ(answers[1].at("unlike_training"), (std::vector<std::string>{"dark", "flat"}));
+  EXPECT_FALSE(answers[2].contains("unlike_training"));
 }
 
 TEST_F(EvalInfer, ServeAnswersEachLine) {

@@ -5,15 +5,26 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <vector>
 
 namespace efficientad {
 namespace {
 
 TEST(Rng, IsTheSameEverywhere) {
-  // std::mt19937_64's sequence is fixed by the C++ standard, mix64 by splitmix64's constants.
-  Rng first(7, 1, 2);
-  Rng again(7, 1, 2);
-  for (int i = 0; i < 100; ++i) EXPECT_EQ(first.bits(), again.bits());
+  // std::mt19937_64's sequence is fixed by the C++ standard, mix64 by splitmix64's constants; these
+  // numbers are of a separate implementation of both in Python.
+  EXPECT_EQ(splitmix64(0), 0xe220a8397b1dcdafULL);
+  EXPECT_EQ(mix64(7, 1, 2), 0x16e639e2c7aae6e3ULL);
+  Rng rng(7, 1, 2);
+  EXPECT_EQ(rng.bits(), 0x9542f420b5da8a3fULL);
+  EXPECT_EQ(rng.bits(), 0xcd3b15d166ed5c19ULL);
+  EXPECT_EQ(rng.uniform(), 0.6362183389818724);
+  for (const int64_t value : {6, 2, 2, 1, 4}) EXPECT_EQ(rng.below(10), value);
+  std::vector<int> order = {0, 1, 2, 3, 4, 5};
+  rng.shuffle(order);
+  EXPECT_EQ(order, (std::vector<int>{5, 3, 0, 4, 2, 1}));
+  // The last bits are the C library's.
+  EXPECT_NEAR(rng.normal(), -1.5516255279583535, 1e-14);
   std::set<uint64_t> starts;
   for (uint64_t seed = 0; seed < 5; ++seed) {
     for (uint64_t stream = 0; stream < 5; ++stream) {

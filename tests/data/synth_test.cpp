@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 
+#include "data/tray.h"
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
 #include "efficientad/data/dataset.h"
@@ -102,18 +103,39 @@ TEST(Synth, MasksFitTheirImagesAndTheConfiguration) {
   EXPECT_EQ(seen.size(), name_of_value.size()) << "a kind of defect never occurs";
 }
 
-// A mask marks where the image differs from a good tray, and a good share of it is seen to differ.
+// A mask marks where the image differs from the good tray of the same seed; around it shadows and
+// reflections do too.
 TEST(Synth, DefectsAreWhereTheMasksAre) {
-  const TempDir temp;
-  SynthOptions options = small_set(temp.path);
-  options.size = 128;
-  make_synth_dataset(options, nullptr);
-  for (const Sample& sample : open_dataset("loco", temp.path, "tray").test) {
-    if (!sample.anomalous()) continue;
-    const double share =
-        read_mask(sample.mask_paths[0]).gt(0).to(torch::kFloat64).mean().item<double>();
-    EXPECT_GT(share, 0.0004) << sample.mask_paths[0];
-    EXPECT_LT(share, 0.08) << sample.mask_paths[0];
+  constexpr int kSize = 128;
+  const auto levels_of = [](const TrayPicture& picture) {
+    return torch::tensor(picture.rgb, torch::kUInt8).view({kSize, kSize, 3}).to(torch::kFloat32);
+  };
+  for (const TrayDefect defect :
+       {TrayDefect::kScratch, TrayDefect::kCrack, TrayDefect::kStain, TrayDefect::kDent,
+        TrayDefect::kBreak, TrayDefect::kMissing, TrayDefect::kExtra, TrayDefect::kMisplaced,
+        TrayDefect::kWrongPart}) {
+    for (const uint64_t index : {0, 1, 2}) {
+      SCOPED_TRACE(testing::Message() << static_cast<int>(defect) << " " << index);
+      const TrayPicture good = render_tray(kSize, TrayDefect::kNone, 5, 9, index);
+      const TrayPicture bad = render_tray(kSize, defect, 5, 9, index);
+      EXPECT_EQ(*std::max_element(good.mask.begin(), good.mask.end()), 0);
+      const torch::Tensor mask = torch::tensor(bad.mask, torch::kUInt8).view({kSize, kSize}).gt(0);
+      const double share = mask.to(torch::kFloat64).mean().item<double>();
+      EXPECT_GT(share, 0.0004);
+      EXPECT_LT(share, 0.08);
+      constexpr double kSeen = 12;
+      const torch::Tensor changed = (levels_of(bad) - levels_of(good)).abs().amax(2).gt(kSeen);
+      const auto share_changed = [&](const torch::Tensor& where) {
+        return changed.masked_select(where).to(torch::kFloat64).mean().item<double>();
+      };
+      constexpr int64_t kNear = 10;
+      const torch::Tensor far =
+          torch::max_pool2d(mask.to(torch::kFloat32).view({1, 1, kSize, kSize}), 2 * kNear + 1, 1,
+                            kNear)[0][0]
+              .eq(0);
+      EXPECT_GT(share_changed(mask), 0.4);
+      EXPECT_LT(share_changed(far), 0.001);
+    }
   }
 }
 

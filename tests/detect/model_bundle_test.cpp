@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <cmath>
 #include <fstream>
 
 #include "efficientad/core/file.h"
@@ -30,6 +31,8 @@ ModelBundle small_bundle(bool padding = false) {
   bundle.threshold = 0.123456789012345;
   bundle.threshold_rule = "a rule";
   bundle.threshold_shift_average = 4;
+  bundle.image_range.brightness = {100.5, 123.25};
+  bundle.image_range.contrast = {0, 1.0 / 3.0};
   bundle.options = {{"steps", 3}, {"model_size", "small"}};
   bundle.provenance = {{"penalty", "none"}, {"teacher.backbone", "random"}};
   return bundle;
@@ -55,6 +58,9 @@ TEST(ModelBundle, LoadedGivesTheSameOutput) {
     EXPECT_EQ(bundle.threshold, 0.123456789012345);
     EXPECT_EQ(bundle.threshold_rule, "a rule");
     EXPECT_EQ(bundle.threshold_shift_average, 4);
+    EXPECT_EQ(bundle.image_range.aspect_ratios, std::nullopt);
+    EXPECT_EQ(bundle.image_range.brightness, (std::array<double, 2>{100.5, 123.25}));
+    EXPECT_EQ(bundle.image_range.contrast, (std::array<double, 2>{0, 1.0 / 3.0}));
     EXPECT_EQ(bundle.options, before.bundle().options);
     EXPECT_EQ(bundle.provenance, before.bundle().provenance);
   }
@@ -155,6 +161,10 @@ TEST(ModelBundle, DamageIsNamed) {
   expect_refused(file, "options is no JSON object");
   file = whole;
   auto detector = parse_json<nlohmann::ordered_json>(file.metadata.at("detector"), "detector");
+  detector["brightness"] = {1, 2, 3};
+  file.metadata["detector"] = dump_json(detector);
+  expect_refused(file, "no valid brightness");
+  detector.erase("brightness");
   detector["q_a_ae"] = 1e9;
   file.metadata["detector"] = dump_json(detector);
   expect_refused(file, "a quantile q_a is above q_b");
@@ -182,6 +192,21 @@ TEST(Detector, ExposureMattersUnlessItIsEqualized) {
   const Detector equalizing(std::move(bundle));
   // The images differ by rounding.
   expect_near(equalizing.maps(image), equalizing.maps(1.5 * image), 1e-5, 2e-6);
+}
+
+TEST(Detector, WhatIsNoNumberIsNotGood) {
+  const Detector detector(small_bundle());
+  torch::Tensor map = torch::zeros({1, 4, 4});
+  map[0][1][2] = NAN;
+  EXPECT_TRUE(std::isnan(detector.finish(map, {16, 20}).score));
+  EXPECT_TRUE(detector.finish(map, {16, 20}).anomalous);
+}
+
+TEST(Detector, UnknownNamesAreUsageErrors) {
+  EXPECT_ERROR(Detector(small_bundle(), torch::kCPU, "fast"), UsageError,
+               "engine \"fast\" is none of auto, reference, cpu, cuda");
+  EXPECT_ERROR(Detector(small_bundle(), torch::kCPU, "cpu", "fp8"), UsageError,
+               "precision \"fp8\" is none of");
 }
 
 TEST(Detector, ScoreIsTheMaximumAtTheImagesSize) {

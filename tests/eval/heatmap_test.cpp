@@ -79,11 +79,12 @@ TEST(Heatmap, GoodStaysCalmWithALowThresholdToo) {
 }
 
 TEST(Heatmap, ThresholdOfZeroOrLessIsDrawn) {
-  const auto image = torch::full({64, 64, 3}, 90, torch::kUInt8);
+  const auto image = torch::full({512, 512, 3}, 90, torch::kUInt8);
   for (const double threshold : {0.0, -0.2}) {
-    const auto map = torch::rand({64, 64});
-    const auto picture = draw_heatmap(image, {map, 1.0, true}, threshold, "");
-    EXPECT_EQ(picture.size(1), 2 * 512 + 8);
+    auto map = torch::full({512, 512}, threshold - 0.3);
+    EXPECT_EQ(change_in_middle(draw(image, map, threshold)), 0) << threshold;
+    map.slice(0, 236, 276).slice(1, 236, 276).fill_(threshold + 0.3);
+    EXPECT_GT(change_in_middle(draw(image, map, threshold)), 60) << threshold;
   }
 }
 

@@ -3,6 +3,11 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <set>
+#include <string>
+#include <utility>
+
+#include "nn/cpu/convolution_kernels.h"
 #include "support/near.h"
 
 namespace efficientad {
@@ -37,15 +42,19 @@ Results run(bool fast, const torch::Tensor& images, const torch::Tensor& weights
   return results;
 }
 
+/// With every instruction set.
 void compare(const torch::Tensor& images, const torch::Tensor& weights, const torch::Tensor& bias,
              int64_t padding, const torch::Tensor& gradient) {
   const Results expected = run(false, images, weights, bias, padding, gradient);
-  const Results actual = run(true, images, weights, bias, padding, gradient);
-  expect_close(actual.output, expected.output);
-  for (size_t i = 0; i < 3; ++i) {
-    SCOPED_TRACE(i);
-    expect_close(actual.gradients[i], expected.gradients[i]);
-  }
+  cpu::for_each_convolution_kernels([&] {
+    SCOPED_TRACE(cpu::convolution_kernels().name);
+    const Results actual = run(true, images, weights, bias, padding, gradient);
+    expect_close(actual.output, expected.output);
+    for (size_t i = 0; i < 3; ++i) {
+      SCOPED_TRACE(i);
+      expect_close(actual.gradients[i], expected.gradients[i]);
+    }
+  });
 }
 
 TEST(Convolution, OutputsAndGradientsAreThoseOfLibTorchInFloat64) {
@@ -106,21 +115,33 @@ TEST(Convolution, FastConvolutionsEndWithTheirGuard) {
 
 TEST(Convolution, ReluPoolIsThatOfLibTorch) {
   for (const auto& [height, width] : {std::pair{8, 6}, {7, 9}, {2, 3}}) {
-    torch::Tensor images = torch::randn({2, 32, height, width});
+    const torch::Tensor images = torch::randn({2, 32, height, width});
     const torch::Tensor gradient = torch::randn({2, 32, height / 2, width / 2});
-    std::vector<torch::Tensor> outputs;
-    std::vector<torch::Tensor> gradients;
-    for (const bool fast : {false, true}) {
+    const auto run = [&](bool fast) {
       const FastConvolutions switched(fast);
       const torch::Tensor input = images.detach().clone().requires_grad_();
-      outputs.push_back(relu_pool(input));
-      outputs.back().backward(gradient);
-      gradients.push_back(input.grad());
-    }
-    // Four numbers are summed in another order.
-    expect_near(outputs[1].detach(), outputs[0].detach(), 1e-6, 1e-7);
-    EXPECT_TRUE(torch::equal(gradients[1], gradients[0]));
+      const torch::Tensor output = relu_pool(input);
+      output.backward(gradient);
+      return std::pair{output.detach(), input.grad()};
+    };
+    const auto [expected, expected_gradient] = run(false);
+    cpu::for_each_convolution_kernels([&, &expected = expected, &of_input = expected_gradient] {
+      SCOPED_TRACE(cpu::convolution_kernels().name);
+      const auto [actual, actual_gradient] = run(true);
+      // Four numbers are summed in another order.
+      expect_near(actual, expected, 1e-6, 1e-7);
+      EXPECT_TRUE(torch::equal(actual_gradient, of_input));
+    });
   }
+}
+
+TEST(Convolution, EveryInstructionSetIsTried) {
+  std::set<std::string> names;
+  cpu::for_each_convolution_kernels([&] { names.insert(cpu::convolution_kernels().name); });
+  EXPECT_TRUE(names.count(cpu::convolution_kernels().name));
+#ifdef __x86_64__
+  EXPECT_GE(names.size(), 2u);
+#endif
 }
 
 }  // namespace

@@ -13,8 +13,11 @@
 
 #include "efficientad/core/file.h"
 #include "efficientad/core/interrupt.h"
+#include "efficientad/data/dataset.h"
 #include "efficientad/data/image.h"
+#include "efficientad/data/resize.h"
 #include "efficientad/detect/model_bundle.h"
+#include "efficientad/nn/imagenet.h"
 #include "efficientad/train/checkpoint.h"
 #include "efficientad/train/training_images.h"
 #include "support/expect_error.h"
@@ -91,9 +94,14 @@ TEST_F(TrainerTest, WritesModelOptionsAndLog) {
   const ModelBundle bundle = load_bundle(result.model);
   EXPECT_EQ(bundle.threshold, result.threshold);
   EXPECT_EQ(bundle.threshold_rule, result.threshold_rule);
-  EXPECT_EQ(bundle.aspect_ratios, (std::array<double, 2>{80.0 / 70, 80.0 / 70}));
-  EXPECT_FALSE(bundle.is_of_another_shape({64, 70}));
-  EXPECT_TRUE(bundle.is_of_another_shape({64, 64}));
+  EXPECT_EQ(bundle.image_range.aspect_ratios, (std::array<double, 2>{80.0 / 70, 80.0 / 70}));
+  // Every image, those of the calibration too.
+  ImageRange expected;
+  for (const auto& entry : fs::directory_iterator(dir_.path / "data" / "normal")) {
+    expected.add_levels(grey_levels(read_resized(entry.path(), {64, 64})));
+  }
+  EXPECT_EQ(bundle.image_range.brightness, expected.brightness);
+  EXPECT_EQ(bundle.image_range.contrast, expected.contrast);
   EXPECT_EQ(bundle.image_hw, (std::array<int64_t, 2>{64, 64}));
   EXPECT_EQ(bundle.options.at("steps"), 4);
   EXPECT_EQ(bundle.provenance.at("penalty"), "dead leaves");
@@ -114,14 +122,64 @@ TEST_F(TrainerTest, WritesModelOptionsAndLog) {
 }
 
 TEST_F(TrainerTest, TeacherStatisticsAreOverTheTrainingImages) {
-  const TrainResult result = train(options_);
-  const ModelBundle bundle = load_bundle(result.model);
-  TrainOptions options = options_to("other");
-  options.seed = 1;
+  const ModelBundle bundle = load_bundle(train(options_).model);
+  Dataset dataset =
+      open_dataset("folder", options_.data, "", {.normal_dir = "normal"}, DatasetPart::kTraining);
+  split_validation(dataset, options_.validation_fraction, options_.seed);
+  ASSERT_EQ(dataset.train.size(), 3u);
+  const Teacher teacher = random_teacher("small", options_.padding, 1);
+  const auto outputs_of = [&](const std::vector<Sample>& samples) {
+    const torch::NoGradGuard no_grad;
+    std::vector<torch::Tensor> outputs;
+    for (const Sample& sample : samples) {
+      const torch::Tensor image = to_float_chw(read_resized(sample.image_path, {64, 64}));
+      Pdn network = teacher.network;
+      outputs.push_back(network->forward(imagenet_normalize(image.unsqueeze(0)))[0]);
+    }
+    return torch::cat(outputs, /*dim=*/1).flatten(1).to(torch::kFloat64);
+  };
+  const torch::Tensor outputs = outputs_of(dataset.train);
+  const auto as_stored = [](const torch::Tensor& values) {
+    return values.to(torch::kFloat32).view({1, -1, 1, 1});
+  };
+  expect_near(bundle.teacher_mean, as_stored(outputs.mean(1)), 1e-4, 1e-5);
+  expect_near(bundle.teacher_std, as_stored(outputs.std(1, /*unbiased=*/false)), 1e-4, 1e-5);
+  // Which those of the others are not.
+  EXPECT_FALSE(torch::allclose(bundle.teacher_mean,
+                               as_stored(outputs_of(dataset.validation).mean(1)), 1e-4, 1e-5));
+}
+
+TEST_F(TrainerTest, TheModelOfAnAverageIsTheAverage) {
+  const auto weights_in = [&](const fs::path& file) {
+    return load_bundle(dir_.path / file).student->named_parameters()["conv2.weight"].detach();
+  };
+  TrainOptions options = options_to("still");
   options.steps = 1;
-  const ModelBundle other = load_bundle(train(options).model);
-  // Another seed holds out other images.
-  EXPECT_FALSE(torch::equal(bundle.teacher_mean, other.teacher_mean));
+  options.learning_rate = 1e-12;
+  train(options);
+  options = options_to("without");
+  options.learning_rate = 1e-3;
+  options.steps = 3;
+  options.snapshot_steps = 1;
+  train(options);
+  options = options_to("with");
+  options.learning_rate = 1e-3;
+  options.steps = 3;
+  options.ema_decay = 0.24;
+  train(options);
+  torch::Tensor average = weights_in("still/model.safetensors");
+  int step = 0;
+  for (const char* file : {"without/snapshots/step_1.safetensors",
+                           "without/snapshots/step_2.safetensors", "without/model.safetensors"}) {
+    // At first (1 + step) / (10 + step), so that the initial weights are soon forgotten.
+    const double decay = std::min(0.24, (1.0 + step) / (10.0 + step));
+    ++step;
+    average = decay * average + (1 - decay) * weights_in(file);
+  }
+  const torch::Tensor last = weights_in("without/model.safetensors");
+  const double change = (last - average).abs().max().item<double>();
+  ASSERT_GT(change, 1e-5);
+  expect_near(weights_in("with/model.safetensors"), average, 0, 1e-3 * change);
 }
 
 TEST_F(TrainerTest, SameSeedSameBytes) {
@@ -662,14 +720,22 @@ TEST_F(TrainerTest, OptionsThatCannotBe) {
 }
 
 TEST(TrainOptions, EveryHyperParameterSaysWhereItComesFrom) {
+  // All others are.
+  const std::set<std::string> no_hyper_parameters = {
+      "dataset",        "data",      "category",         "shard",
+      "normal_dir",     "output",    "teacher",          "shots",
+      "penalty_images", "seed",      "plain_step",       "device_step",
+      "device",         "threads",   "workers",          "cache_mb",
+      "snapshot_steps", "overwrite", "teacher_cache_mb", "checkpoint_minutes",
+      "resume"};
   TrainOptions options;
+  std::set<std::string> names;
   for (const auto& [name, field, info] : list_options(options)) {
     EXPECT_FALSE(info.help.empty()) << name;
-    if (std::holds_alternative<double*>(field)) {
-      const bool is_hyper_parameter = name != "checkpoint_minutes";
-      EXPECT_EQ(info.source.empty(), !is_hyper_parameter) << name;
-    }
+    EXPECT_EQ(info.source.empty(), no_hyper_parameters.count(name) == 1) << name;
+    names.insert(name);
   }
+  for (const auto& name : no_hyper_parameters) EXPECT_TRUE(names.count(name)) << name;
 }
 
 TEST(TrainOptions, PaperConfigsAreTheDefaults) {

@@ -43,6 +43,10 @@ inline constexpr const char* kReluPoolBack = "efficientad_relu_pool_back_1";
 using ReluPoolBack = void(const at::Tensor& x, const at::Tensor& bias, const at::Tensor& gradient,
                           const at::Tensor& x_gradient, const at::Tensor& bias_gradient);
 
+/// Why there is no NCCL to use, in `problem`, which stays as it is otherwise.
+inline constexpr const char* kNcclProblem = "efficientad_nccl_problem_1";
+using NcclProblem = void(std::string* problem);
+
 /// A process group of NCCL, tried out between the processes' CUDA devices, with a reference that
 /// the caller owns; nullptr, and why in `problem`, if there is none. `store` is borrowed.
 inline constexpr const char* kMakeNccl = "efficientad_make_nccl_2";

@@ -28,7 +28,9 @@ class InterruptsEnd {
 /// True once the user has asked to stop.
 bool interrupt_requested();
 
-/// Sets or clears the flag by hand (tests).
+/// Sets or clears the flag by hand, from any thread, for programs that are not stopped by signals.
+/// It is the process's, and stays set: all trainings and evaluations stop, and so does the next
+/// one if it is not cleared before.
 void request_interrupt(bool requested);
 
 }  // namespace efficientad

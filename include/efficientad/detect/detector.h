@@ -26,12 +26,12 @@ inline const std::vector<std::string> kEngines = {"auto", "reference", "cpu", "c
 /// Element types of activations by name. Engines reference and cpu compute in fp32 only.
 inline const std::vector<std::string> kEnginePrecisions = {"auto", "fp32", "fp16", "bf16"};
 
-/// What "auto" stands for on `device`: the fastest engine there. Throws UsageError if an engine
-/// cannot run there, Error if the CUDA part is missing.
+/// What "auto" stands for on `device`: the fastest engine there. Throws UsageError if there is no
+/// such engine or it cannot run there, Error if the CUDA part is missing.
 std::string resolve_engine(const std::string& name, torch::Device device);
 
 /// What "auto" stands for with a resolved engine: fp16 with cuda, else fp32. Throws UsageError if
-/// the engine does not compute in it.
+/// there is no such precision or the engine does not compute in it.
 std::string resolve_engine_precision(const std::string& name, const std::string& engine);
 
 /// The bundle's networks made ready for inference at the bundle's image size.
@@ -42,11 +42,13 @@ std::unique_ptr<Engine> make_engine(const ModelBundle& bundle, const std::string
 struct Detection {
   /// float32 [height, width] at the original image's size; undefined if it was not wanted.
   torch::Tensor map_at_image;
-  /// The map's maximum.
+  /// The map's maximum; NaN if the map has one, because weights are damaged or too large for fp16
+  /// (see require_finite()).
   double score = 0;
-  /// score > the model's threshold.
+  /// score > the model's threshold, or NaN.
   bool anomalous = false;
-  /// The share of normal images that score lower (see ModelBundle::normal_scores), if it is known.
+  /// The share of normal images that score lower (see ModelBundle::normal_scores), if it is known;
+  /// of scores that were taken with the bundle's normal_scores_shift_average.
   std::optional<double> normal_share{};
 };
 
@@ -61,6 +63,14 @@ struct DetectorMaps {
 };
 
 /// A model ready to score images. Threads may share one.
+///
+/// On a CPU each call uses all of LibTorch's threads (set_threads()): of several threads that call
+/// it at once, each should call use_one_thread_here() first. On a GPU the first call, and the first
+/// that runs beside another, prepare the engine for it, which takes up to seconds: before time
+/// matters, let as many threads as will call it score an image at once.
+///
+/// The bundle's networks are handles, and engine reference moves them to `device`: for another
+/// device load the bundle again.
 class Detector {
  public:
   /// `shift_average` N (1, 2, 4, 8 or 16; UsageError for another): with more than 1, the maps are
@@ -82,7 +92,8 @@ class Detector {
 
   /// float32 [N, 3, H, W] in 0..1 (RGB, not ImageNet-normalised), H and W as input_hw(), to the
   /// combined, normalised maps with the zero border of the unpadded PDN: float32 [N, 1, h, w] on
-  /// the CPU. h and w are a quarter of H and W; with a mean over shifts, they are H and W.
+  /// the CPU. h and w are a quarter of H and W, rounded up; with a mean over shifts, they are H and
+  /// W.
   torch::Tensor maps(const torch::Tensor& images) const;
 
   /// As maps(), of uint8 [N, H, W, 3]: equal to maps() of the same divided by 255. The fastest way

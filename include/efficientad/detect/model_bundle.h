@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "efficientad/detect/anomaly_map.h"
+#include "efficientad/detect/image_range.h"
 #include "efficientad/detect/threshold.h"
 #include "efficientad/nn/autoencoder.h"
 #include "efficientad/nn/pdn.h"
@@ -47,9 +48,9 @@ struct ModelBundle {
   std::string model_size = "small";
   bool padding = false;
   std::array<int64_t, 2> image_hw = {256, 256};
-  /// The least and greatest width / height of the images it was trained and calibrated on (of up
-  /// to 5,000 of each), before they were brought to that size; zeros: not known.
-  std::array<double, 2> aspect_ratios = {0, 0};
+  /// Of the images it was trained and calibrated on (sizes of up to 5,000 of each, grey levels of
+  /// up to 300); models of earlier releases do not know it.
+  ImageRange image_range;
   /// "fixed" or "full".
   std::string autoencoder_input = "fixed";
   /// Images are brought under one exposure first: equalize_exposure().
@@ -76,9 +77,11 @@ struct ModelBundle {
   nlohmann::ordered_json options;
   std::map<std::string, std::string> provenance;
 
-  /// Whether an image of this size would be squeezed in another way (by more than a tenth) than
-  /// those of the training, so that its score means little.
-  bool is_of_another_shape(std::array<int64_t, 2> size_hw) const;
+  /// In what an image, uint8 [H, W, 3] on the CPU, is unlike those of the training (see
+  /// ImageRange::unlike()): if it is, its score means little.
+  std::vector<std::string> unlike_training(const torch::Tensor& image_u8) const {
+    return image_range.unlike(image_u8, equalize_exposure);
+  }
 };
 
 /// Writes the bundle as one safetensors file, whole or not at all: float32, but the teacher as

@@ -19,6 +19,9 @@ struct PdnOptions {
   bool padding = false;
 };
 
+/// Pixels from one output of a PDN to the next.
+inline constexpr int64_t kPdnStride = 4;
+
 /// Output rows (or columns) of a PDN for `side` input pixels: ceil(side / 4) - 8 without padding,
 /// eight more with. Throws Error for a side under 64 px.
 int64_t pdn_output_side(int64_t side, bool padding);

@@ -39,8 +39,9 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
 /// another kind of file.
 Checkpoint load_checkpoint(const std::filesystem::path& path);
 
-/// The options without those that do not change the result (where things are, threads, device,
-/// memory, checkpoints).
+/// The options without those that do not change the result: where things are, threads, device,
+/// cache_mb, checkpoints. (teacher_cache_mb stays: the teacher's outputs on a crop are rounded in
+/// another way than the part of those on the whole image, which are kept.)
 nlohmann::ordered_json result_options(const TrainOptions& options);
 
 /// Throws UsageError, naming the option or input and both values, unless the run can go on from the

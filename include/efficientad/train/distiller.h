@@ -79,9 +79,10 @@ struct DistillOptions {
                        .source = "ours: more different pictures for the same arithmetic",
                        .minimum = 64,
                        .maximum = 256});
-    visitor("flip", flip,
-            OptionInfo{.help = "mirror every other image before its features are computed",
-                       .source = "ours"});
+    visitor(
+        "flip", flip,
+        OptionInfo{.help = "mirror half of the images, by chance, before its features are computed",
+                   .source = "ours"});
     visitor("views", views,
             OptionInfo{.help = "views of each training image whose features are computed: the "
                                "first is all of it, each further one a random part, at least half "
@@ -187,7 +188,8 @@ struct DistillResult {
 
 /// Distils a teacher (paper, section 3.1) and writes `options.output`. Features are computed once
 /// and kept in the cache folder; the network trains on random crops aligned with them. In the place
-/// of an image that cannot be read another is taken, with a warning. Several
+/// of an image that cannot be read another is taken, with a warning. `progress` may be empty. The
+/// process's settings are changed as train_detector() says, its number of threads too. Several
 /// processes (see Ranks) share the images and a batch of batch_size each; all must see the same
 /// files, and give what one process with the whole batch would give but for rounding. Throws
 /// Error for bad input, Interrupted (after saving a checkpoint) when the user asks to stop.

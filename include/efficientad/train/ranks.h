@@ -40,6 +40,10 @@ class Ranks {
   /// Returns when every process has called it. Throws Error if another process is gone.
   void meet();
 
+  /// Waits for all, and ends NCCL: to be called by each when it needs the others no more, for who
+  /// leaves before another's last sum is done may break that off. Only warns if another is gone.
+  void finish();
+
   /// Says on what device this process computes; all must call it before sum() of tensors on a GPU,
   /// which go through the host otherwise. If all are on GPUs and have NCCL, it exchanges those.
   /// Throws Error if some are on GPUs and some are not.

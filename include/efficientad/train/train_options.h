@@ -114,11 +114,12 @@ struct TrainOptions {
     visitor("equalize_exposure", equalize_exposure,
             OptionInfo{.help = "multiply each image by what makes its mean 0.45 of 1, in training "
                                "and inference, so that its exposure does not matter (nor does a "
-                               "defect that changes nothing else)",
+                               "defect that changes nothing else); penalty images stay as they are",
                        .source = "ours: off, as in the paper"});
     visitor("penalty", penalty,
-            OptionInfo{.help = "penalise the student's output on images of other things",
-                       .source = "paper"});
+            OptionInfo{.help = "penalise the student's output on images of other things: 1,000 "
+                               "procedural ones unless penalty_images names others",
+                       .source = "paper (which has those of ImageNet)"});
     visitor("penalty_images", penalty_images,
             OptionInfo{.help = "folder of such images (photographs of anything), searched "
                                "recursively; empty: procedural ones"});

@@ -61,13 +61,15 @@ bool training_has_begun(const std::filesystem::path& output);
 /// Several processes (see Ranks) share a step, a batch of batch_size images each, and give what one
 /// with batches of all their sizes would give but for rounding; all must see the same files.
 /// A run that is to resume, but was stopped before its first checkpoint, begins anew.
-/// `teacher` is a float32 network of the options' size and padding. `progress` is called after each
-/// image or step. One seed gives one model, to the byte, on one machine's CPU, whether or not the
-/// run was interrupted and resumed.
-/// Throws UsageError for options that cannot be; Error for data that cannot be used, an output
-/// folder that already holds a model or checkpoint (nothing is touched then), or a loss that is not
-/// finite; Interrupted once the user asked to stop (interrupt_requested()) and the checkpoint is
-/// written.
+/// `teacher` is a float32 network of the options' size and padding. `progress`, if there is one, is
+/// called after each image or step. The options category "all", shard, teacher, device and threads
+/// are the caller's to follow. LibTorch's random generators are seeded, and cuDNN is told to
+/// compare its algorithms, for the whole process: one training at a time, and nothing beside it
+/// that draws random numbers or constructs networks (load_bundle() does). One seed gives one model,
+/// to the byte, on one machine's CPU, whether or not the run was interrupted and resumed. Throws
+/// UsageError for options that cannot be; Error for data that cannot be used, an output folder that
+/// already holds a model or checkpoint (nothing is touched then), or a loss that is not finite;
+/// Interrupted once the user asked to stop (interrupt_requested()) and the checkpoint is written.
 TrainResult train_detector(const TrainOptions& options, const Teacher& teacher,
                            torch::Device device,
                            const std::function<void(const TrainProgress&)>& progress);

@@ -63,9 +63,9 @@ struct ItemPlan {
 
 /// Draws the images of each training step. Every random decision depends on seed and step alone:
 /// training images in a new random order each epoch, the jitter, the penalty image and whether it
-/// is grey, the crops, the autoencoder's dropout. Several processes may share out a step: of all
-/// their images, each has every so manieth, so that together they have those of one process with
-/// batches of all their sizes.
+/// is grey, the crops, the autoencoder's dropout. Several processes may share a step: process
+/// r of n takes the images r, r + n, r + 2n, … of the step's, so that together they have those of
+/// one process with batches of all their sizes.
 class TrainingImages {
  public:
   /// For process `process` of `processes`. Lists the penalty images; throws Error if their folder

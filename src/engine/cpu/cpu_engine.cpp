@@ -34,8 +34,8 @@ class CpuEngine::Impl {
     const torch::Tensor autoencoder_planes = seen_by_autoencoder(planes);
     auto program = take();
     const auto [height, width] = program->map_hw();
-    RawMaps maps = {.st = torch::empty({images.size(0), 1, height, width}),
-                    .ae = torch::empty({images.size(0), 1, height, width})};
+    RawMaps maps = {.st = torch::empty({images.size(0), 1, height, width}, torch::kFloat32),
+                    .ae = torch::empty({images.size(0), 1, height, width}, torch::kFloat32)};
     for (int64_t i = 0; i < images.size(0); ++i) {
       program->run(planes[i].data_ptr<float>(), autoencoder_planes[i].data_ptr<float>(),
                    maps.st[i].data_ptr<float>(), maps.ae[i].data_ptr<float>());
@@ -52,7 +52,7 @@ class CpuEngine::Impl {
     const torch::Tensor autoencoder_planes = seen_by_autoencoder(planes);
     auto program = take();
     const auto [height, width] = program->map_hw();
-    const torch::Tensor maps = torch::empty({2, height, width});
+    const torch::Tensor maps = torch::empty({2, height, width}, torch::kFloat32);
     std::vector<std::vector<double>> times;
     for (int64_t i = 0; i < runs; ++i) {
       program->run_timed(planes.data_ptr<float>(), autoencoder_planes.data_ptr<float>(),
@@ -122,7 +122,7 @@ CpuEngine::CpuEngine(const DetectorNetworks& networks, std::array<int64_t, 2> im
               (image_hw[0] >= kAutoencoderSide && image_hw[1] >= kAutoencoderSide),
           "the autoencoder needs images of at least {0}x{0} px, but they are {1}x{2}; use "
           "autoencoder_input \"fixed\"",
-          kAutoencoderSide, image_hw[0], image_hw[1]);
+          kAutoencoderSide, image_hw[1], image_hw[0]);
   impl_ = std::make_unique<Impl>(networks, image_hw);
 }
 

@@ -14,6 +14,7 @@
 #include <hwy/highway.h>
 
 #include "nn/cpu/blocks-inl.h"
+#include "nn/cpu/instruction_sets.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace efficientad::cpu {
@@ -155,7 +156,7 @@ void ClearMargin(const OutputSize& size, float* outputs, int64_t y, int64_t x, i
   }
 }
 
-/// Writes mean squares from sums over `channels`: [outputs][lane].
+/// The mean over `channels`, of whose sum each lane of `sums` holds a part.
 HWY_INLINE float MeanOfLanes(const float* sums, int64_t channels) {
   return hn::GetLane(hn::SumOfLanes(D(), Load(sums))) / static_cast<float>(channels);
 }
@@ -582,15 +583,10 @@ const Kernels& kernels() { return *HWY_DYNAMIC_DISPATCH(GetKernels)(); }
 
 std::vector<const Kernels*> all_kernels() {
   std::vector<const Kernels*> all = {&kernels()};
-  const auto supported = hwy::SupportedTargets();
-  for (auto target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  for_each_instruction_set([&] {
     const Kernels* found = &kernels();
     if (std::find(all.begin(), all.end(), found) == all.end()) all.push_back(found);
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(supported);
+  });
   return all;
 }
 

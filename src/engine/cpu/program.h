@@ -31,7 +31,7 @@ struct PackedNetworks {
   int64_t channels = 0;
   /// Teacher and student in one.
   PackedLayer conv1;
-  /// The layers between the first and the last, or last two (medium), one of each network.
+  /// The layers after the first and before the last, one of each network.
   std::vector<PackedLayer> teacher;
   std::vector<PackedLayer> student;
   /// Normalised teacher minus student, and autoencoder minus student.
@@ -43,7 +43,7 @@ struct PackedNetworks {
 };
 
 /// The layers of a model for one image size with the memory they work in. One thread may use it at
-/// a time; it spreads its work over `threads`.
+/// a time; it spreads its work over OpenMP's threads.
 class Program {
  public:
   /// `networks` must outlive it.

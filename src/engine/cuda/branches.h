@@ -5,10 +5,12 @@
 #include <c10/cuda/CUDAStream.h>
 #include <c10/util/ScopeExit.h>
 
+#include <deque>
 #include <exception>
 #include <functional>
 #include <vector>
 
+#include "engine/cuda/own_stream.h"
 #include "engine/cuda/schedule.h"
 
 namespace efficientad::cuda {
@@ -18,9 +20,7 @@ class Branches {
  public:
   explicit Branches(c10::DeviceIndex device) : device_(device) {
     constexpr size_t kStreams = 4;
-    for (size_t i = 0; i < kStreams; ++i) {
-      streams_.push_back(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device));
-    }
+    for (size_t i = 0; i < kStreams; ++i) streams_.emplace_back(device, /*high_priority=*/false);
   }
 
   /// All of them, in the schedule's order of their depth: a branch may call it too. What comes
@@ -59,7 +59,7 @@ class Branches {
         attempt(branches[i]);
         continue;
       }
-      const c10::cuda::CUDAStream side = streams_[next++];
+      const c10::cuda::CUDAStream side = streams_[next++].get();
       const c10::cuda::CUDAStreamGuard guard(side);
       attempt([&] {
         fork.block(side);
@@ -76,7 +76,7 @@ class Branches {
 
  private:
   c10::DeviceIndex device_;
-  std::vector<c10::cuda::CUDAStream> streams_;
+  std::deque<OwnStream> streams_;
   size_t taken_ = 0;
   int depth_ = 0;
 };

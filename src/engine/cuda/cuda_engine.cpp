@@ -70,9 +70,8 @@ class CudaEngine::Impl {
                        .scale_st = static_cast<float>(combination.scale_st),
                        .q_a_ae = static_cast<float>(combination.q_a_ae),
                        .scale_ae = static_cast<float>(combination.scale_ae)} {
-    std::string problem;
-    const auto session = make_session(device, problem);
-    require(session != nullptr, "engine cuda cannot be used on {}: {}", device.str(), problem);
+    const std::string problem = cuda_engine_problem(device);
+    require(problem.empty(), "engine cuda cannot be used on {}: {}", device.str(), problem);
   }
 
   /// uint8 [N, H, W, 3] gives Workspace::combined, float32 [1, N, 1, H/4, W/4]; float32 [N, 3, H,
@@ -85,7 +84,6 @@ class CudaEngine::Impl {
     const torch::NoGradGuard no_grad;
     std::vector<torch::Tensor> parts;
     int64_t done = 0;
-    // What is kept for other batch sizes may be all that is in the way, once.
     bool cleared = false;
     while (done < images.size(0)) {
       const int64_t count = std::min(images.size(0) - done, largest_batch());
@@ -93,15 +91,16 @@ class CudaEngine::Impl {
         parts.push_back(run_batch(images.narrow(0, done, count)));
         done += count;
       } catch (const c10::OutOfMemoryError&) {
-        if (!cleared && drop_idle()) {
+        if (!cleared) {
+          make_room();
           cleared = true;
           continue;
         }
         require(count > 1, "{}: the GPU's memory does not hold a single image of {}x{} px",
-                device_.str(), image_hw_[0], image_hw_[1]);
+                device_.str(), image_hw_[1], image_hw_[0]);
         spdlog::warn("{}: the GPU's memory does not hold {} images; going on with {} at a time",
                      device_.str(), count, count / 2);
-        drop_idle();
+        make_room();
         const std::lock_guard lock(mutex_);
         largest_batch_ = std::min(largest_batch_, count / 2);
         cleared = true;
@@ -123,12 +122,14 @@ class CudaEngine::Impl {
         give_back(kind, std::move(slot));
         return judgement;
       } catch (const c10::OutOfMemoryError&) {
-        // What is kept for others may be all that is in the way, once.
-        if (!cleared && drop_idle()) continue;
+        if (!cleared) {
+          make_room();
+          continue;
+        }
         spdlog::warn(
             "{}: the GPU's memory does not hold an image of {}x{} px; such are resized on "
             "the CPU",
-            device_.str(), image_u8.size(0), image_u8.size(1));
+            device_.str(), image_u8.size(1), image_u8.size(0));
         const std::lock_guard lock(mutex_);
         too_large_frame_ = std::min(too_large_frame_, pixels);
         return std::nullopt;
@@ -206,11 +207,17 @@ class CudaEngine::Impl {
       }
       host_images = torch::zeros(sizes, options.pinned_memory(true));
       results = of_bytes ? workspace->combined.unsqueeze(0) : workspace->raw;
-      host_results = torch::zeros(results.sizes(), torch::TensorOptions().pinned_memory(true));
-      work = [this, of_bytes] {
+      host_results =
+          torch::zeros(results.sizes(), torch::dtype(torch::kFloat32).pinned_memory(true));
+      // A GPU writes page-locked memory as it does its own. For so little that takes less time than
+      // a copy.
+      constexpr size_t kFewBytes = 1 << 16;
+      const bool written_there = of_bytes && host_results.nbytes() <= kFewBytes;
+      if (written_there) workspace->combined = host_results[0];
+      work = [this, of_bytes, written_there] {
         session->copy(images, host_images);
         compute(of_bytes);
-        session->copy(host_results, results);
+        if (!written_there) session->copy(host_results, results);
       };
     }
 
@@ -305,16 +312,21 @@ class CudaEngine::Impl {
     return maps;
   }
 
-  /// Whether there were any.
-  bool drop_idle() {
+  /// Removes what is kept for other batches, which may be all that is in the way.
+  void drop_idle() {
     // A slot waits for what the builder is recording, while others must get theirs.
     decltype(slots_) dropped;
     {
       const std::lock_guard lock(mutex_);
       dropped.swap(slots_);
     }
-    return std::any_of(dropped.begin(), dropped.end(),
-                       [](const auto& of_kind) { return !of_kind.second.empty(); });
+  }
+
+  /// When memory was wanted: and waits for the builder, for while a graph is recorded LibTorch
+  /// frees nothing that it keeps.
+  void make_room() {
+    drop_idle();
+    on_builder([] {});
   }
 
   /// One for `kind` or for more images, which is then the kind; a new one if there is none.
@@ -399,7 +411,7 @@ CudaEngine::CudaEngine(const DetectorNetworks& networks, std::array<int64_t, 2> 
               (image_hw[0] >= kAutoencoderSide && image_hw[1] >= kAutoencoderSide),
           "the autoencoder needs images of at least {0}x{0} px, but they are {1}x{2}; use "
           "autoencoder_input \"fixed\"",
-          kAutoencoderSide, image_hw[0], image_hw[1]);
+          kAutoencoderSide, image_hw[1], image_hw[0]);
   impl_ =
       std::make_unique<Impl>(networks, image_hw, combination, device, precision, equalize_exposure);
 }

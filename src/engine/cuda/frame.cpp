@@ -31,8 +31,8 @@ FrameBuffers::FrameBuffers(std::array<int64_t, 2> frame_hw, std::array<int64_t, 
 
 void FrameBuffers::make_room_for_map() {
   if (map_at_image.defined()) return;
-  map_at_image =
-      torch::empty({frame.size(0), frame.size(1)}, torch::TensorOptions().device(frame.device()));
+  map_at_image = torch::empty({frame.size(0), frame.size(1)},
+                              torch::dtype(torch::kFloat32).device(frame.device()));
 }
 
 void resize_frame(const Operations& operations, const FrameBuffers& buffers,

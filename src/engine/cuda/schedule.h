@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <exception>
 #include <functional>
 #include <string>
@@ -50,11 +51,10 @@ inline std::string to_string(const Schedule& schedule) {
 /// Those worth a trial; the first is the one that is used without.
 inline std::vector<Schedule> schedules() {
   std::vector<Schedule> all;
-  for (const BranchOrder inner : {BranchOrder::kFirstAhead, BranchOrder::kInTurn}) {
-    for (const BranchOrder outer :
-         {BranchOrder::kFirstAhead, BranchOrder::kLastAhead, BranchOrder::kInTurn}) {
-      all.push_back({outer, inner});
-    }
+  constexpr std::array kOrders = {BranchOrder::kFirstAhead, BranchOrder::kLastAhead,
+                                  BranchOrder::kInTurn};
+  for (const BranchOrder inner : kOrders) {
+    for (const BranchOrder outer : kOrders) all.push_back({outer, inner});
   }
   return all;
 }

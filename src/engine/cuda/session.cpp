@@ -20,6 +20,7 @@
 #include "engine/cuda/capture.h"
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/operations.h"
+#include "engine/cuda/own_stream.h"
 #include "engine/cuda/views.h"
 
 namespace efficientad::cuda {
@@ -51,7 +52,8 @@ class CudaSession : public Session {
  public:
   explicit CudaSession(c10::DeviceIndex device)
       : device_(device),
-        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device)),
+        own_stream_(device, /*high_priority=*/true),
+        stream_(own_stream_.get()),
         branches_(device) {
     major_ = at::cuda::getDeviceProperties(device)->major;
   }
@@ -88,9 +90,11 @@ class CudaSession : public Session {
     c10::cuda::device_synchronize();
     const Benchmarking benchmarking;
     spans_.clear();
-    timing_ = true;
-    work();
-    timing_ = false;
+    {
+      const auto end = c10::make_scope_exit([this] { timing_ = false; });
+      timing_ = true;
+      work();
+    }
     c10::cuda::stream_synchronize(stream_);
     std::vector<Timing> timings;
     for (auto& span : spans_) {
@@ -381,6 +385,7 @@ class CudaSession : public Session {
   }
 
   c10::DeviceIndex device_;
+  OwnStream own_stream_;
   c10::cuda::CUDAStream stream_;
   mutable Branches branches_;
   std::unique_ptr<at::cuda::CUDAGraph> graph_;

@@ -13,6 +13,7 @@
 #include <hwy/highway.h>
 
 #include "nn/cpu/blocks-inl.h"
+#include "nn/cpu/instruction_sets.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace efficientad::cpu {
@@ -501,18 +502,8 @@ const ConvolutionKernels& convolution_kernels() {
   return *HWY_DYNAMIC_DISPATCH(GetConvolutionKernels)();
 }
 
-std::vector<const ConvolutionKernels*> all_convolution_kernels() {
-  std::vector<const ConvolutionKernels*> all = {&convolution_kernels()};
-  const auto supported = hwy::SupportedTargets();
-  for (auto target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    const ConvolutionKernels* found = &convolution_kernels();
-    if (std::find(all.begin(), all.end(), found) == all.end()) all.push_back(found);
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(supported);
-  return all;
+void for_each_convolution_kernels(const std::function<void()>& work) {
+  for_each_instruction_set(work);
 }
 
 }  // namespace efficientad::cpu

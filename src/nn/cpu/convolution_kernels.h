@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 /// The loops of convolutions that are trained, compiled once for each instruction set and chosen at
@@ -121,7 +122,8 @@ struct ConvolutionKernels {
 /// The best that this machine can run.
 const ConvolutionKernels& convolution_kernels();
 
-/// All that this machine can run, for tests; the first is convolution_kernels().
-std::vector<const ConvolutionKernels*> all_convolution_kernels();
+/// Calls `work` once for each instruction set that this machine can run, while
+/// convolution_kernels() are of that one. For tests.
+void for_each_convolution_kernels(const std::function<void()>& work);
 
 }  // namespace efficientad::cpu
