@@ -31,7 +31,7 @@ interrupted=
 trap 'interrupted=1' INT TERM
 # A category that failed lets the others go on; wrong options and Ctrl-C do not.
 failed() {
-  if [ "$1" != 1 ] || [ -n "$interrupted" ]; then exit "$1"; fi
+  if [ "$1" = 2 ] || [ -n "$interrupted" ]; then exit "$1"; fi
   status=1
 }
 for size in ${SIZES:-small}; do

@@ -3,6 +3,8 @@
 # trains on it with the shipped teacher, evaluates, draws heat maps. Run again, it reuses what is
 # there. Everything lands in demo/ (or in the folder named as the only argument).
 set -euo pipefail
+[ $# -le 1 ] || { echo "usage: scripts/demo.sh [FOLDER]" >&2; exit 2; }
+[ $# -eq 0 ] || set -- "$(realpath -m -- "$1")"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-demo}
 
@@ -19,11 +21,14 @@ if [ ! -e "$out/model/model.safetensors" ]; then
     --category tray --output "$out/model" "${resume[@]}"
 fi
 
-[ -e "$out/report/report.json" ] ||
+model=$out/model/model.safetensors
+# -nt: newer than the model, or there is none of it.
+[ "$out/report/report.json" -nt "$model" ] ||
   "$program" eval --model "$out/model/model.safetensors" --dataset loco --data "$out/data" \
     --category tray --output "$out/report"
 
-[ -e "$out/inference/scores.csv" ] ||
+{ [ "$out/inference/summary.json" -nt "$model" ] &&
+  grep -q '"complete": true' "$out/inference/summary.json"; } ||
   "$program" infer --model "$out/model/model.safetensors" --output "$out/inference" --heatmaps \
     "$out/data/tray/test"
 

@@ -138,7 +138,7 @@ cp -r LICENSE README.md CONTRIBUTING.md CHANGELOG.md docs "$package"
   say "package: without the CUDA part, for there is no CUDA toolkit here"
 
 # The versions that the package's setup.sh then asks for.
-torch_series=$(cat "$LIBTORCH_ROOT"/include/torch/{headeronly,csrc/api/include/torch}/version.h 2>/dev/null |
+torch_series=$({ cat "$LIBTORCH_ROOT"/include/torch/{headeronly,csrc/api/include/torch}/version.h 2>/dev/null || true; } |
   awk '$2 == "TORCH_VERSION_MAJOR" { major = $3 } $2 == "TORCH_VERSION_MINOR" { minor = $3 }
        END { print major "." minor }')
 cuda_series=

@@ -46,6 +46,7 @@ install_libtorch() {
     say "setup: fetching LibTorch $torch_version (530 MB) into $root"
     mkdir -p "$root"
     local wheels
+    rm -rf "$root"/wheels.??????
     wheels=$(mktemp -d "$root/wheels.XXXXXX")
     # Any Python version's wheel has the same C++ library.
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
@@ -54,8 +55,14 @@ install_libtorch() {
       "torch==$torch_version" "nvidia-cuda-runtime>=13,<14" "nvidia-cuda-cupti>=13,<14"
     local wheel
     for wheel in "$wheels"/*.whl; do
+      local status=0
       unzip -q -o "$wheel" 'torch/lib/*' 'torch/include/*' 'nvidia/*' 'torch-*/licenses/*' \
-        'torch-*/LICENSE*' -d "$root" 2>/dev/null || [ $? = 11 ]  # 11: a pattern without a match
+        'torch-*/LICENSE*' -d "$root" 2>/dev/null || status=$?
+      # 11: a pattern without a match.
+      if [ $status != 0 ] && [ $status != 11 ]; then
+        say "setup: $wheel cannot be unpacked into $root (unzip ended with $status; is the disk full?)"
+        exit 1
+      fi
     done
     rm -rf "$wheels"
     touch "$root/complete"

@@ -10,7 +10,8 @@
 #SBATCH --time=24:00:00
 set -euo pipefail
 : "${SLURM_ARRAY_TASK_ID:?start it with sbatch --array=1-N}"
-if [ "${SLURM_ARRAY_TASK_MIN:-1}" != 1 ] || [ "${SLURM_ARRAY_TASK_STEP:-1}" != 1 ]; then
+if [ "${SLURM_ARRAY_TASK_MIN:-1}" != 1 ] ||
+  [ "${SLURM_ARRAY_TASK_COUNT:-$SLURM_ARRAY_TASK_MAX}" != "$SLURM_ARRAY_TASK_MAX" ]; then
   echo "slurm_array.sh: number the tasks from 1 without gaps, as in sbatch --array=1-5" >&2
   exit 2
 fi

@@ -262,8 +262,11 @@ def in_another_process(arguments, sizes: list[str], engines: list[str], limit: f
             except ProcessLookupError:
                 pass
             process.wait()
-            if part.exists():
-                out.content["results"] += json.loads(part.read_text())["results"]
+            results = json.loads(part.read_text())["results"] if part.exists() else []
+            out.content["results"] += results
+            # 1 stands for errors that it wrote down.
+            if process.returncode == 1 and not any("error" in result for result in results):
+                problem = problem or "exit status 1"
             if problem:
                 out.add({"model_size": ", ".join(sizes),
                          "engine": ", ".join(ENGINES[engine] for engine in engines),

@@ -179,7 +179,7 @@ TrainOptions training_of(const SweepOptions& sweep, const Cell& cell) {
 
 /// What all runs have in common, of training and evaluation, must be as it was when the first rows
 /// were made.
-void check_same_runs(const SweepOptions& sweep, Cell cell) {
+void check_same_runs(const SweepOptions& sweep, Cell cell, bool any_done) {
   cell.settings.clear();
   nlohmann::ordered_json now = options_to_json(training_of(sweep, cell));
   const nlohmann::ordered_json evaluation = options_to_json(sweep);
@@ -192,7 +192,7 @@ void check_same_runs(const SweepOptions& sweep, Cell cell) {
     now.erase(name);
   }
   const fs::path file = fs::path(sweep.output) / "training.json";
-  if (!fs::exists(file)) {
+  if (!fs::exists(file) || !any_done) {
     write_json(file, now);
     return;
   }
@@ -218,6 +218,7 @@ class Results {
     for (const auto& row : read_csv(file_, names)) rows_[key_of(row)] = row;
   }
 
+  bool empty() const { return rows_.empty(); }
   bool has(const Cell& cell) const { return rows_.count(cell.key()) > 0; }
 
   void add(const Cell& cell, std::map<std::string, std::string> row) {
@@ -401,9 +402,9 @@ std::pair<std::vector<Line>, std::string> summary_of(const std::vector<Cell>& ce
     const std::string name = cell.category + (settings.empty() ? "" : " " + settings);
     if (lines.empty() || lines.back().name != name) lines.push_back({name, {}});
     const Spread auroc = spread_of(figures["image_auroc"]);
-    if (auroc.count == 0) continue;
     const Spread by_defect = spread_of(figures["image_auroc_by_defect_mean"]);
-    lines.back().points.emplace_back(cell.shots_name(), auroc);
+    // None of test images of one kind alone.
+    if (auroc.count > 0) lines.back().points.emplace_back(cell.shots_name(), auroc);
     table += fmt::format("| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", cell.category,
                          settings, cell.shots_name(), auroc.count, auroc.text(), by_defect.text(),
                          spread_of(figures["pixel_auroc"]).text(),
@@ -463,9 +464,9 @@ int sweep(const Arguments& arguments) {
   const fs::path output = options.output;
   make_folder(output);
   const FolderLock lock(output, "another sweep is writing to it");
-  check_same_runs(options, cells[0]);
-  write_json(output / "options.json", options_to_json(options));
   Results results(output / "results.csv");
+  check_same_runs(options, cells[0], !results.empty());
+  write_json(output / "options.json", options_to_json(options));
   const auto summarize = [&] {
     const auto [lines, table] = summary_of(cells, results);
     write_file(output / "summary.md", table);

@@ -174,9 +174,11 @@ int verify(const Arguments& arguments) {
           "the reference's map is the same number everywhere ({} image{}): there is no range to "
           "compare with; give photographs of what the model was trained on",
           compared, compared == 1 ? "" : "s");
-  // One score, or equal ones, have no range; the maps' is the scale of scores too.
+  // A few scores that are nearly equal have no range to speak of; the maps' is the scale of scores
+  // too.
+  constexpr double kLeastShare = 0.1;
   const double map_range = maps.range();
-  const double score_range = scores.range() > 0 ? scores.range() : map_range;
+  const double score_range = scores.range() > kLeastShare * map_range ? scores.range() : map_range;
   const double worst_map = maps.largest(map_range);
   const double worst_score = scores.largest(score_range);
   const double tolerance = tolerance_of(options.tolerance, precision);

@@ -111,7 +111,8 @@ DatasetCheck check_dataset(const std::string& layout, const fs::path& root,
     check.problems.push_back(error.what());
   }
   const auto total = static_cast<int64_t>(samples.size());
-  const auto train = static_cast<int64_t>(dataset.train.size() + dataset.validation.size());
+  const auto to_calibrate = static_cast<int64_t>(dataset.train.size());
+  const auto train = to_calibrate + static_cast<int64_t>(dataset.validation.size());
   Prefetcher<Seen> loader(
       0, total,
       [&](int64_t i) {
@@ -126,7 +127,13 @@ DatasetCheck check_dataset(const std::string& layout, const fs::path& root,
     check.problems.insert(check.problems.end(), seen.problems.begin(), seen.problems.end());
     if (seen.readable) {
       if (i < train) {
-        trained.emplace(seen.content, &sample);
+        const auto [same, is_new] = trained.emplace(seen.content, &sample);
+        if (!is_new && i >= to_calibrate) {
+          check.problems.push_back(
+              fmt::format("{} to calibrate on is the same file as {} to train on: the threshold "
+                          "will be too low",
+                          sample.image_path.string(), same->second->image_path.string()));
+        }
       } else if (const auto found = trained.find(seen.content); found != trained.end()) {
         check.problems.push_back(fmt::format("{} to test on is the same file as {} to train on",
                                              sample.image_path.string(),

@@ -76,6 +76,8 @@ struct Row {
   std::string missed;
   std::string good;
   std::string anomalous;
+  /// Options that make a model and its scores, but the seed.
+  Json made_with = Json::object();
   fs::path path;
 
   auto key() const { return std::tie(data_set, model_size, category, seed); }
@@ -96,6 +98,31 @@ Row row_of(const FoundReport& found) {
       row.model_size = report.at("model").at("model_size").get<std::string>();
       const Json& options = report.at("model").at("options");
       if (options.contains("seed")) row.seed = options.at("seed").dump();
+      row.made_with = options;
+      // The seed, and where and how it was computed.
+      for (const char* name : {"seed",
+                               "dataset",
+                               "data",
+                               "category",
+                               "normal_dir",
+                               "output",
+                               "teacher",
+                               "penalty_images",
+                               "shard",
+                               "device",
+                               "device_step",
+                               "precision",
+                               "threads",
+                               "workers",
+                               "cache_mb",
+                               "teacher_cache_mb",
+                               "checkpoint_minutes",
+                               "snapshot_steps",
+                               "resume",
+                               "overwrite"}) {
+        row.made_with.erase(name);
+      }
+      row.made_with["shift_average"] = report.at("options").value("shift_average", 1);
     }
     const auto count = [&](const char* pointer) {
       const Json value = report.value(Json::json_pointer(pointer), Json());
@@ -206,6 +233,23 @@ std::string table_of_each(const std::vector<Row>& rows) {
   return table;
 }
 
+/// Seeds are averaged, but not over what was made in another way.
+void require_same_options(const Row& a, const Row& b) {
+  std::set<std::string> names;
+  for (const Row* row : {&a, &b}) {
+    for (const auto& [name, unused] : row->made_with.items()) names.insert(name);
+  }
+  for (const auto& name : names) {
+    const Json of_a = a.made_with.value(name, Json());
+    const Json of_b = b.made_with.value(name, Json());
+    // A release may have options that an earlier one had not.
+    require(of_a.is_null() || of_b.is_null() || of_a == of_b,
+            "{} and {} are of the same category and size, but one was made with {} {} and the "
+            "other with {}; --each gives every report a row of its own",
+            a.path.string(), b.path.string(), name, of_a.dump(), of_b.dump());
+  }
+}
+
 }  // namespace
 
 std::vector<FoundReport> find_reports(const std::vector<fs::path>& folders) {
@@ -249,6 +293,10 @@ Collection collect(std::vector<FoundReport> reports, bool each) {
             "row of its own",
             rows[i - 1].path.string(), rows[i].path.string(), rows[i].data_set, rows[i].category,
             rows[i].model_size, rows[i].seed);
+    if (std::tie(rows[i - 1].data_set, rows[i - 1].model_size, rows[i - 1].category) ==
+        std::tie(rows[i].data_set, rows[i].model_size, rows[i].category)) {
+      require_same_options(rows[i - 1], rows[i]);
+    }
   }
   std::vector<std::string> names = {"data_set", "category", "model_size", "seed"};
   for (const auto& metric : kMetrics) names.emplace_back(metric.name);

@@ -29,6 +29,9 @@ constexpr double kFirstColor = 0.25;
 constexpr double kLastColor = 0.9;
 /// The scale ends at so many thresholds.
 constexpr double kThresholds = 3.0;
+/// But, of normalised maps, not below this; of others above 0.
+constexpr double kLeastHigh = 0.2;
+constexpr double kTiny = 1e-12;
 /// Share of the full opacity at which a deviation is clearly visible.
 constexpr double kOpacityWhereClear = 0.6;
 /// The normalised map's value at q_b, which 0.5 % of normal pixels exceed (paper, section 3.4).
@@ -54,7 +57,8 @@ struct Scale {
   /// `normalized`: the map is of our method, so that kUnusual and kClear mean something.
   Scale(double at_threshold, bool normalized)
       : threshold(at_threshold),
-        high(std::max(kThresholds * at_threshold, 0.2)),
+        high(normalized ? std::max(kThresholds * at_threshold, kLeastHigh)
+                        : kThresholds * std::max(at_threshold, kTiny)),
         clear(at_threshold > 0 ? at_threshold : high) {
     if (normalized) clear = std::min(clear, kClear);
     nothing = normalized ? std::min(kUnusual, clear / 2) : clear / 3;

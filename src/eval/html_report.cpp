@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 #include "efficientad/core/error.h"
 #include "efficientad/core/interrupt.h"
@@ -154,11 +155,18 @@ ThumbnailSettings thumbnail_settings(const Evaluation& evaluation, const Json& r
     break;
   }
   const auto limit = limit_of(report);
-  if (limit) settings.map_limit = limit->value;
-  if (limit && !limit->decides) {
-    settings.map_low = std::min(usual_value(evaluation), limit->value);
-    settings.normalized = false;
+  if (limit && limit->decides) {
+    settings.map_limit = limit->value;
+    return settings;
   }
+  // Of another method's maps the threshold is the lowest score that is called anomalous, or,
+  // where labels tell none, what no image is above.
+  settings.normalized = false;
+  double highest = 0;
+  for (const auto& image : evaluation.images) highest = std::max(highest, image.score);
+  settings.map_limit =
+      limit ? std::nextafter(limit->value, -std::numeric_limits<double>::infinity()) : highest;
+  settings.map_low = std::min(usual_value(evaluation), settings.map_limit);
   return settings;
 }
 
@@ -543,6 +551,14 @@ std::string decision_words(const Json& report) {
       count("missed"), anomalous, count("missed") == 1 ? "was" : "were",
       percent(count("missed"), anomalous));
   if (!rule.empty()) html += fmt::format("<p>The threshold: {}.</p>\n", escape_html(rule));
+  const double of_threshold = number_at(report, "/threshold_shift_average").value_or(0);
+  const double of_scores = number_at(report, "/options/shift_average").value_or(1);
+  if (of_threshold != 0 && of_threshold != of_scores) {
+    html += fmt::format(
+        "<p><b>It is of scores with a shift average of {}, but these are with {}</b>, which lie on "
+        "another scale: the decisions here mean little.</p>\n",
+        of_threshold, of_scores);
+  }
   if (best) {
     html += fmt::format(
         "<p>For comparison: with the labels of these images known, the largest F1, {1}, is that of "

@@ -56,7 +56,8 @@ Json make_report(const Evaluation& evaluation, const Dataset& dataset, const Mod
   int64_t missed = 0;
   Json defects = Json::object();
   for (const auto& [defect, auroc] : evaluation.auroc_by_defect) {
-    defects[defect] = {{"images", 0}, {"missed", 0}};
+    defects[defect] = {{"images", 0}};
+    if (bundle != nullptr) defects[defect]["missed"] = 0;
   }
   for (const auto& image : evaluation.images) {
     if (!image.sample.anomalous()) {
@@ -117,6 +118,7 @@ Json make_report(const Evaluation& evaluation, const Dataset& dataset, const Mod
   if (bundle == nullptr) return report;
   report["threshold"] = bundle->threshold;
   report["threshold_rule"] = bundle->threshold_rule;
+  report["threshold_shift_average"] = bundle->threshold_shift_average;
   report["decisions"] = {{"false_positives", false_positives},
                          {"missed", missed},
                          {"true_positives", images.positives - missed},

@@ -60,15 +60,24 @@ std::string outline_of(const cv::Mat& pixels, cv::Size plane) {
   std::sort(contours.begin(), contours.end(),
             [](const auto& a, const auto& b) { return a.size() > b.size(); });
   std::string path;
-  for (const auto& contour : contours) {
+  const auto part_of = [](const std::vector<cv::Point>& contour, double error) {
     std::vector<cv::Point> corners;
-    cv::approxPolyDP(contour, corners, kOutlineError, /*closed=*/true);
+    cv::approxPolyDP(contour, corners, error, /*closed=*/true);
     std::string part = fmt::format("M{} {}", corners[0].x, corners[0].y);
     for (size_t i = 1; i < corners.size(); ++i) {
       const cv::Point step = corners[i] - corners[i - 1];
       part += fmt::format("{}{} {}", i == 1 ? "l" : " ", step.x, step.y);
     }
-    part += "z";
+    return part + "z";
+  };
+  for (const auto& contour : contours) {
+    std::string part = part_of(contour, kOutlineError);
+    // The largest is drawn, more coarsely if it must.
+    constexpr double kMostError = 64;
+    for (double error = 2 * kOutlineError;
+         path.empty() && part.size() > kOutlineBytes && error <= kMostError; error *= 2) {
+      part = part_of(contour, error);
+    }
     if (path.size() + part.size() <= kOutlineBytes) path += part;
   }
   return path;

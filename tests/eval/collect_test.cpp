@@ -58,6 +58,24 @@ TEST(Collect, TheOrderDoesNotMatterAndThePublishedStandBesideAWholeSet) {
   EXPECT_NE(one.markdown.find("the mean over the kinds of defect"), std::string::npos);
 }
 
+TEST(Collect, SeedsThatWereTrainedInAnotherWayAreNotAveraged) {
+  FoundReport first = report_of("pushpins", 0, 0.5);
+  FoundReport second = report_of("pushpins", 1, 0.7);
+  first.report["model"]["options"]["steps"] = 1000;
+  second.report["model"]["options"]["steps"] = 2000;
+  EXPECT_ERROR(collect({first, second}), Error, "one was made with steps 1000");
+  EXPECT_NO_THROW(collect({first, second}, /*each=*/true));
+  second.report["model"]["options"]["steps"] = 1000;
+  // Where it was computed does not matter.
+  second.report["model"]["options"]["device"] = "cuda";
+  EXPECT_NO_THROW(collect({first, second}));
+  second.report["options"]["shift_average"] = 4;
+  EXPECT_ERROR(collect({first, second}), Error, "shift_average");
+  // Nor do other categories.
+  second.report["category"] = "screw_bag";
+  EXPECT_NO_THROW(collect({first, second}));
+}
+
 TEST(Collect, GivesEachReportARowIfThatIsWanted) {
   FoundReport old_model = report_of("pushpins", 0, 0.5, "pushpins");
   old_model.path = "old/report.json";

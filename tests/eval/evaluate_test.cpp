@@ -323,6 +323,8 @@ TEST(Report, GoodImagesAlone) {
 
 TEST(Report, WithoutAModelThereIsNoThreshold) {
   const auto report = make_report(made_up_evaluation(), {}, nullptr, {});
+  // Nothing was decided, so nothing was missed.
+  EXPECT_FALSE(report.at("counts").at("by_defect").at("logical_anomalies").contains("missed"));
   EXPECT_DOUBLE_EQ(report.at("image_auroc").get<double>(), 5.0 / 6);
   EXPECT_FALSE(report.contains("threshold"));
   EXPECT_FALSE(report.contains("model"));

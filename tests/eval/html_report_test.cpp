@@ -205,6 +205,15 @@ TEST(HtmlReport, OneClassAndNoLogAreSaid) {
   EXPECT_TRUE(data_of(page).at("limit").is_null());
 }
 
+TEST(HtmlReport, SaysThatTheThresholdIsOfAnotherShiftAverage) {
+  const TempDir dir;
+  SampleEvaluation sample = sample_evaluation(dir.path, 6, 2, 32);
+  const char* const words = "It is of scores with a shift average of 4, but these are with 1";
+  EXPECT_FALSE(has(page_of(sample), "shift average of"));
+  sample.bundle.threshold_shift_average = 4;
+  EXPECT_TRUE(has(page_of(sample), words));
+}
+
 TEST(HtmlReport, TwoThousandImagesStayBelow25Megabytes) {
   const TempDir dir;
   const SampleEvaluation sample = sample_evaluation(dir.path, 2000, 8, 256);

@@ -53,6 +53,16 @@ TEST(Thumbnail, ASmallDefectDoesNotVanish) {
   EXPECT_EQ(thumbnail.found_outline, "");
 }
 
+TEST(Thumbnail, AJaggedOutlineIsDrawnMoreCoarsely) {
+  // A comb of 60 teeth.
+  auto mask = square(256, 256, 8, 248);
+  for (int64_t x = 10; x < 248; x += 4) mask.slice(0, 8, 200).slice(1, x, x + 2).zero_();
+  const auto thumbnail = make_thumbnail(torch::zeros({256, 256, 3}, torch::kUInt8),
+                                        torch::zeros({256, 256}), mask, {.map_limit = 0.5});
+  EXPECT_NE(thumbnail.mask_outline, "");
+  EXPECT_LT(thumbnail.mask_outline.size(), 1000u);
+}
+
 TEST(Thumbnail, MapsOfOtherMethodsHaveTheirOwnScale) {
   const auto image = torch::full({64, 64, 3}, 90, torch::kUInt8);
   const auto maps_of = [&](double value, bool normalized) {
@@ -63,6 +73,13 @@ TEST(Thumbnail, MapsOfOtherMethodsHaveTheirOwnScale) {
   EXPECT_EQ(maps_of(15, false).heatmap, maps_of(15, false).image);
   EXPECT_NE(maps_of(15, true).heatmap, maps_of(15, true).image);
   EXPECT_NE(maps_of(35, false).heatmap, maps_of(35, false).image);
+  // Of whatever size.
+  const auto tiny = [&](double value) {
+    return make_thumbnail(image, torch::full({64, 64}, value), {},
+                          {.map_low = 0.01, .map_limit = 0.02, .normalized = false});
+  };
+  EXPECT_EQ(tiny(0.0125).heatmap, tiny(0.0125).image);
+  EXPECT_NE(tiny(0.03).heatmap, tiny(0.02).heatmap);
 }
 
 TEST(Thumbnail, WithoutAMaskThereIsNoOutline) {

@@ -179,8 +179,9 @@ function gallery(data) {
         `${at + 1} / ${shown.length} · ${shown[at].path}`;
     viewer.querySelector('.viewer-body').replaceChildren(card);
     if (shown[at].normal_share !== undefined) {
-      card.querySelector('.note').append(
-          `; above ${percent(shown[at].normal_share)} of the normal images that the model knows`);
+      const note = card.querySelector('.note');
+      note.append(`${note.textContent.trim() ? '; ' : ''}above ${
+          percent(shown[at].normal_share)} of the normal images that the model knows`);
     }
     if (!viewer.open) viewer.showModal();
   }
