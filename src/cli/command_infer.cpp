@@ -105,6 +105,14 @@ struct Outcome {
   bool engine_failed = false;
 };
 
+/// Those of an earlier run, where this one was to write its own but does not.
+void remove_pictures(const InferOptions& options, const std::string& name) {
+  std::error_code ignored;
+  const fs::path output = options.output;
+  if (options.maps) fs::remove(output / map_file(name), ignored);
+  if (options.heatmaps) fs::remove(output / heatmap_file(name), ignored);
+}
+
 /// Scores an image, and writes the maps that the options want.
 Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const std::string& path,
                     const InferOptions& options, const std::string& name) {
@@ -142,6 +150,11 @@ Outcome judge_image(const Detector& detector, const LoadedImage& loaded, const s
     if (options.regions) {
       outcome.scored->regions =
           anomalous_regions(detection.map_at_image, detector.bundle().threshold);
+    }
+    // Those of an earlier run, with another threshold.
+    if (options.only_anomalous && !detection.anomalous) {
+      remove_pictures(options, name);
+      return outcome;
     }
     if (options.maps) {
       write_tiff(output / map_file(name), detection.map_at_image);
@@ -182,14 +195,6 @@ void tidy(const InferOptions& options) {
   if (options.heatmaps) look_into("heatmaps");
 }
 
-/// Those of an earlier run, where this one was to write its own but could not judge the image.
-void remove_pictures(const InferOptions& options, const std::string& name) {
-  std::error_code ignored;
-  const fs::path output = options.output;
-  if (options.maps) fs::remove(output / map_file(name), ignored);
-  if (options.heatmaps) fs::remove(output / heatmap_file(name), ignored);
-}
-
 }  // namespace
 
 int infer(const Arguments& arguments) {
@@ -204,6 +209,8 @@ int infer(const Arguments& arguments) {
       "over; the exit status is then 1. While it runs, these files are written anew every minute "
       "with what is done.",
       options);
+  require_usage(!options.only_anomalous || options.heatmaps || options.maps,
+                "only_anomalous is for heatmaps and maps, neither of which is given");
   const InterruptGuard guard;
   const fs::path output = options.output;
 

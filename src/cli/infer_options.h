@@ -17,6 +17,7 @@ struct InferOptions : EngineOptions {
   bool heatmaps = false;
   bool maps = false;
   bool regions = false;
+  bool only_anomalous = false;
   int64_t callers = 0;
 
   template <class Visitor>
@@ -34,6 +35,8 @@ struct InferOptions : EngineOptions {
     visitor(
         "regions", regions,
         OptionInfo{.help = "write where each map is above the threshold: <output>/regions.csv"});
+    visitor("only_anomalous", only_anomalous,
+            OptionInfo{.help = "heat maps and maps of the images that are called anomalous only"});
     EngineOptions::visit(visitor);
     visitor("callers", callers,
             OptionInfo{.help = "images that are scored, drawn and written side by side; 0: one on "

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "cli/program.h"
@@ -367,6 +368,33 @@ TEST_F(EvalInfer, InferSaysWhereAndWithWhat) {
   // Another run's regions would be taken for this one's.
   ASSERT_EQ(run(infer_arguments() + " --output " + output + " " + data("test/good")).status, 0);
   EXPECT_FALSE(fs::exists(fs::path(output) / "regions.csv"));
+}
+
+TEST_F(EvalInfer, InferDrawsOnlyTheAnomalousIfThatIsWanted) {
+  const std::string model = (results.path / "model.safetensors").string();
+  const std::string good = data("test/good/000.png");
+  const std::string bad = data("test/scratch/001.jpg");
+  set_threshold_between(model, good, bad);
+  const std::string infer = "infer --device cpu --model " + model + " --output " + output + " ";
+  EXPECT_EQ(run(infer + "--only-anomalous " + good).status, 2);
+  ASSERT_EQ(run(infer + "--heatmaps --maps " + good + " " + bad).status, 0);
+  const auto files = [&] {
+    std::set<std::string> names;
+    for (const char* folder : {"heatmaps", "maps"}) {
+      for (const auto& entry : fs::recursive_directory_iterator(fs::path(output) / folder)) {
+        if (entry.is_regular_file()) names.insert(entry.path().filename().string());
+      }
+    }
+    return names;
+  };
+  EXPECT_EQ(files(), (std::set<std::string>{"000.png", "000.tiff", "001.png", "001.tiff"}));
+  ASSERT_EQ(run(infer + "--heatmaps --maps --only-anomalous " + good + " " + bad).status, 0);
+  const std::string scores = read_text(fs::path(output) / "scores.csv");
+  // Which of the two scores higher is the random model's business.
+  const bool second = scores.find("heatmaps/scratch/001.png") != std::string::npos;
+  EXPECT_EQ(files(), (second ? std::set<std::string>{"001.png", "001.tiff"}
+                             : std::set<std::string>{"000.png", "000.tiff"}));
+  EXPECT_EQ(scores.find("heatmaps/good/000.png") == std::string::npos, second) << scores;
 }
 
 TEST_F(EvalInfer, ImagesUnlikeThoseOfTheTrainingAreTold) {
