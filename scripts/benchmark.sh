@@ -31,7 +31,8 @@ interrupted=
 trap 'interrupted=1' INT TERM
 # A category that failed lets the others go on; wrong options and Ctrl-C do not.
 failed() {
-  if [ "$1" = 2 ] || [ -n "$interrupted" ]; then exit "$1"; fi
+  # 126, 127: the program cannot be started.
+  if [ "$1" = 2 ] || [ "$1" = 126 ] || [ "$1" = 127 ] || [ -n "$interrupted" ]; then exit "$1"; fi
   status=1
 }
 for size in ${SIZES:-small}; do

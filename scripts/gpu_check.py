@@ -4,8 +4,8 @@
   scripts/gpu_check.py describe             the machine, as JSON on stdout
   scripts/gpu_check.py collect LOGS OUTPUT  OUTPUT/gpu_check.json and gpu_check.md; prints the latter
 
-Exit status of collect: 1 if a test, a comparison or a measurement failed. What is missing or cannot be read is left
-out of the tables, and the list of parts at the end says why.
+Exit status of collect: 1 if a test, a comparison or a measurement failed. What is missing or cannot
+be read is left out of the tables, and the list of parts at the end says why.
 """
 
 import csv

@@ -177,6 +177,15 @@ TrainOptions training_of(const SweepOptions& sweep, const Cell& cell) {
   return options;
 }
 
+bool holds_files(const fs::path& folder) {
+  std::error_code ignored;
+  for (fs::recursive_directory_iterator entry(folder, ignored), end; entry != end;
+       entry.increment(ignored)) {
+    if (!entry->is_directory(ignored)) return true;
+  }
+  return false;
+}
+
 /// What all runs have in common, of training and evaluation, must be as it was when the first rows
 /// were made.
 void check_same_runs(const SweepOptions& sweep, Cell cell, bool any_done) {
@@ -401,12 +410,14 @@ std::pair<std::vector<Line>, std::string> summary_of(const std::vector<Cell>& ce
     const std::string settings = name_of(cell.settings);
     const std::string name = cell.category + (settings.empty() ? "" : " " + settings);
     if (lines.empty() || lines.back().name != name) lines.push_back({name, {}});
+    const size_t runs = figures["seconds"].size();
+    if (runs == 0) continue;
     const Spread auroc = spread_of(figures["image_auroc"]);
     const Spread by_defect = spread_of(figures["image_auroc_by_defect_mean"]);
     // None of test images of one kind alone.
     if (auroc.count > 0) lines.back().points.emplace_back(cell.shots_name(), auroc);
     table += fmt::format("| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", cell.category,
-                         settings, cell.shots_name(), auroc.count, auroc.text(), by_defect.text(),
+                         settings, cell.shots_name(), runs, auroc.text(), by_defect.text(),
                          spread_of(figures["pixel_auroc"]).text(),
                          spread_of(figures["false_positives"]).mean_text(1),
                          spread_of(figures["missed"]).mean_text(1),
@@ -465,7 +476,7 @@ int sweep(const Arguments& arguments) {
   make_folder(output);
   const FolderLock lock(output, "another sweep is writing to it");
   Results results(output / "results.csv");
-  check_same_runs(options, cells[0], !results.empty());
+  check_same_runs(options, cells[0], !results.empty() || holds_files(output / "runs"));
   write_json(output / "options.json", options_to_json(options));
   const auto summarize = [&] {
     const auto [lines, table] = summary_of(cells, results);

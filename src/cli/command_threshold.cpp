@@ -30,29 +30,36 @@ namespace {
 struct LoadedImage {
   torch::Tensor input;
   std::array<int64_t, 2> size_hw;
+  GreyLevels levels;
 };
 
 /// The scores of images that are known to be normal. The highest are told: one that is far above
-/// the others may show a defect.
-std::vector<double> score_images(const ThresholdOptions& options, ModelBundle bundle) {
+/// the others may show a defect. Widens what the model knows of its images.
+std::vector<double> score_images(const ThresholdOptions& options, ModelBundle& bundle) {
   const InputImages inputs = find_images(options.normal_images, {});
   require(inputs.failures.empty(), "{}: {}", inputs.failures.empty() ? "" : inputs.failures[0].path,
           inputs.failures.empty() ? "" : inputs.failures[0].reason);
   set_threads(options.threads);
   const torch::Device device = select_device(options.device);
-  const Detector detector(std::move(bundle), device, options.engine, options.precision,
-                          options.shift_average);
+  const Detector detector(bundle, device, options.engine, options.precision, options.shift_average);
   const auto total = static_cast<int64_t>(inputs.images.size());
   Prefetcher<LoadedImage> loader(0, total, [&](int64_t i) {
     const torch::Tensor image = read_image(inputs.images[static_cast<size_t>(i)]);
     return LoadedImage{to_float_chw(resize_pil_bilinear(image, detector.input_hw())),
-                       {image.size(0), image.size(1)}};
+                       {image.size(0), image.size(1)},
+                       grey_levels(image)};
   });
   std::vector<double> scores;
   Progress progress("score", total, "image");
   while (const auto loaded = loader.next()) {
     const torch::Tensor map = detector.maps(loaded->input.unsqueeze(0))[0];
     scores.push_back(detector.finish(map, loaded->size_hw).score);
+    // Where it knows nothing, these alone would tell too little.
+    ImageRange& range = bundle.image_range;
+    if (range.aspect_ratios) range.add_size(loaded->size_hw);
+    if (range.brightness && range.contrast) {
+      range.add_levels(bundle.equalize_exposure ? equalized(loaded->levels) : loaded->levels);
+    }
     progress.update(static_cast<int64_t>(scores.size()));
     if (interrupt_requested()) throw Interrupted("interrupted; nothing is changed");
   }

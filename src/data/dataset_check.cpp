@@ -120,6 +120,7 @@ DatasetCheck check_dataset(const std::string& layout, const fs::path& root,
       },
       /*threads=*/2);
   std::map<uint64_t, const Sample*> trained;
+  std::map<uint64_t, const Sample*> calibrated;
   std::map<uint64_t, const Sample*> tested;
   for (int64_t i = 0; i < total; ++i) {
     const Seen seen = loader.next().value();
@@ -127,8 +128,11 @@ DatasetCheck check_dataset(const std::string& layout, const fs::path& root,
     check.problems.insert(check.problems.end(), seen.problems.begin(), seen.problems.end());
     if (seen.readable) {
       if (i < train) {
-        const auto [same, is_new] = trained.emplace(seen.content, &sample);
-        if (!is_new && i >= to_calibrate) {
+        // Of two alike to calibrate on neither is trained on.
+        auto& alike = i < to_calibrate ? trained : calibrated;
+        const auto same = trained.find(seen.content);
+        alike.emplace(seen.content, &sample);
+        if (i >= to_calibrate && same != trained.end()) {
           check.problems.push_back(
               fmt::format("{} to calibrate on is the same file as {} to train on: the threshold "
                           "will be too low",
@@ -138,6 +142,10 @@ DatasetCheck check_dataset(const std::string& layout, const fs::path& root,
         check.problems.push_back(fmt::format("{} to test on is the same file as {} to train on",
                                              sample.image_path.string(),
                                              found->second->image_path.string()));
+      } else if (const auto like = calibrated.find(seen.content); like != calibrated.end()) {
+        check.problems.push_back(fmt::format("{} to test on is the same file as {} to calibrate on",
+                                             sample.image_path.string(),
+                                             like->second->image_path.string()));
       } else if (const auto [same, is_new] = tested.emplace(seen.content, &sample);
                  !is_new && same->second->defect != sample.defect) {
         check.problems.push_back(fmt::format(

@@ -33,17 +33,21 @@ GreyLevels grey_levels(const torch::Tensor& image_u8) {
   const auto pixels = image_u8.accessor<uint8_t, 3>();
   const int64_t height = pixels.size(0);
   const int64_t width = pixels.size(1);
-  const int64_t block = (std::max(height, width) + kMostBlocks - 1) / kMostBlocks;
-  const int64_t step = (block + kMostLooked - 1) / kMostLooked;
+  // As an image is reduced to a square, each side by itself.
+  const auto ceil_of = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  const int64_t block_y = ceil_of(height, kMostBlocks);
+  const int64_t block_x = ceil_of(width, kMostBlocks);
+  const int64_t step_y = ceil_of(block_y, kMostLooked);
+  const int64_t step_x = ceil_of(block_x, kMostLooked);
   int64_t count = 0;
   double sum = 0;
   double squares = 0;
-  for (int64_t top = 0; top < height; top += block) {
-    for (int64_t left = 0; left < width; left += block) {
+  for (int64_t top = 0; top < height; top += block_y) {
+    for (int64_t left = 0; left < width; left += block_x) {
       int64_t in_block = 0;
       int64_t levels = 0;
-      for (int64_t y = top; y < std::min(top + block, height); y += step) {
-        for (int64_t x = left; x < std::min(left + block, width); x += step) {
+      for (int64_t y = top; y < std::min(top + block_y, height); y += step_y) {
+        for (int64_t x = left; x < std::min(left + block_x, width); x += step_x) {
           levels += pixels[y][x][0] + pixels[y][x][1] + pixels[y][x][2];
           in_block += 3;
         }
@@ -87,9 +91,14 @@ std::vector<std::string> ImageRange::unlike(const torch::Tensor& image_u8,
   if (!brightness || !contrast) return differences;
   GreyLevels levels = grey_levels(image_u8);
   if (equalize_exposure) levels = equalized(levels);
-  if (2 * levels.mean < (*brightness)[0]) differences.emplace_back("dark");
-  if (levels.mean > 2 * (*brightness)[1] ||
-      2 * (kWhite - levels.mean) < kWhite - (*brightness)[1]) {
+  // So little is no other light, where images are all nearly black or white.
+  constexpr double kLeast = 10;
+  const auto [darkest, brightest] = *brightness;
+  if (2 * levels.mean < darkest && darkest - levels.mean > kLeast) {
+    differences.emplace_back("dark");
+  }
+  if ((levels.mean > 2 * brightest || 2 * (kWhite - levels.mean) < kWhite - brightest) &&
+      levels.mean - brightest > kLeast) {
     differences.emplace_back("bright");
   }
   if (2 * levels.deviation < (*contrast)[0]) differences.emplace_back("flat");

@@ -119,8 +119,15 @@ Row row_of(const FoundReport& found) {
                                "checkpoint_minutes",
                                "snapshot_steps",
                                "resume",
-                               "overwrite"}) {
+                               "overwrite",
+                               "plain_step",
+                               "max_fpr",
+                               "cross_fit"}) {
         row.made_with.erase(name);
+      }
+      const Json provenance = report.at("model").value("provenance", Json::object());
+      for (const char* name : {"teacher.weights", "penalty"}) {
+        if (provenance.contains(name)) row.made_with[name] = provenance.at(name);
       }
       row.made_with["shift_average"] = report.at("options").value("shift_average", 1);
     }

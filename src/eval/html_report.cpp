@@ -164,8 +164,10 @@ ThumbnailSettings thumbnail_settings(const Evaluation& evaluation, const Json& r
   settings.normalized = false;
   double highest = 0;
   for (const auto& image : evaluation.images) highest = std::max(highest, image.score);
-  settings.map_limit =
-      limit ? std::nextafter(limit->value, -std::numeric_limits<double>::infinity()) : highest;
+  // In the maps' float32.
+  settings.map_limit = limit ? std::nextafter(static_cast<float>(limit->value),
+                                              -std::numeric_limits<float>::infinity())
+                             : highest;
   settings.map_low = std::min(usual_value(evaluation), settings.map_limit);
   return settings;
 }

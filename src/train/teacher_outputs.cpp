@@ -12,8 +12,6 @@
 
 namespace efficientad {
 
-namespace {}  // namespace
-
 TeacherOutputs::TeacherOutputs(Pdn teacher, torch::Device device, std::string precision,
                                std::array<int64_t, 2> image_hw, bool equalize_exposure,
                                int64_t images, int64_t budget_bytes)

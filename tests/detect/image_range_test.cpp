@@ -52,6 +52,13 @@ TEST(ImageRange, LevelsOfLargeImagesAreOfSomePixels) {
   EXPECT_NEAR(grey_levels(striped(40, 60, 704, 1792).narrow(1, 896, 896)).mean, 40, 1e-9);
 }
 
+TEST(ImageRange, LongImagesKeepTheContrastOfTheirShortSide) {
+  // Rows of 4 px, black and white, of which a reduction of both sides alike would leave grey.
+  torch::Tensor image = uniform(0, 256, 2048);
+  for (int64_t y = 0; y < 256; y += 8) image.narrow(0, y, 4).fill_(255);
+  EXPECT_NEAR(grey_levels(image).deviation, 127.5, 1e-9);
+}
+
 TEST(ImageRange, TellsWhatIsUnlikeItsImages) {
   ImageRange range;
   EXPECT_EQ(range.unlike(uniform(0), false), Names{});
@@ -98,8 +105,11 @@ TEST(ImageRange, OfDarkImagesIsLeftByTwiceTheirBrightness) {
   range.add_levels({.mean = 10, .deviation = 0});
   EXPECT_EQ(range.unlike(uniform(20), false), Names{});
   EXPECT_EQ(range.unlike(uniform(21), false), Names{"bright"});
-  // Nothing is flatter than an image without contrast.
-  EXPECT_EQ(range.unlike(uniform(5), false), Names{});
+  // Nothing is flatter than an image without contrast, and hardly darker than one that is black.
+  EXPECT_EQ(range.unlike(uniform(0), false), Names{});
+  ImageRange of_white;
+  of_white.add_levels({.mean = 250, .deviation = 0});
+  EXPECT_EQ(of_white.unlike(uniform(255), false), Names{});
 }
 
 }  // namespace

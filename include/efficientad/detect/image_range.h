@@ -16,8 +16,8 @@ struct GreyLevels {
   double deviation = 0;
 };
 
-/// Those of uint8 [H, W, 3] on the CPU, reduced to at most 256 px a side: the means of n x n pixels
-/// (of up to 4 x 4 of them).
+/// Those of uint8 [H, W, 3] on the CPU, each side reduced to at most 256 px: the means of blocks of
+/// pixels (of up to 4 x 4 in each).
 GreyLevels grey_levels(const torch::Tensor& image_u8);
 
 /// What equalize_exposure() makes of them, but for what it cuts.
@@ -40,8 +40,9 @@ class ImageRange {
   /// equalized() first if the model does that; mostly nothing:
   /// - "shape": its width / height is outside of theirs by more than a tenth, so that it is
   ///   squeezed in another way when it is resized;
-  /// - "dark": its mean is less than half of their least;
-  /// - "bright": its mean is more than twice their greatest, or less than half as far from 255;
+  /// - "dark": its mean is less than half of their least, by more than 10 levels;
+  /// - "bright": its mean is more than twice their greatest, or less than half as far from 255, by
+  ///   more than 10 levels;
   /// - "flat": its standard deviation is less than half of their least.
   std::vector<std::string> unlike(const torch::Tensor& image_u8, bool equalize_exposure) const;
 

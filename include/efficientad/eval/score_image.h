@@ -11,8 +11,8 @@ namespace efficientad {
 /// networks' size (resize_pil_bilinear()), their map resized back, the map's maximum. All of it on
 /// the GPU if the detector can (Detector::judges_frames()). Without `want_map` the result may come
 /// without the map. Threads may share the detector (see there). Throws Error for anything else than
-/// such an image. Whether the image is one that the model can judge
-/// at all, detector.bundle().unlike_training() tells.
+/// such an image. Whether the image is one that the model can judge at all,
+/// detector.bundle().unlike_training() tells.
 Detection score_image(const Detector& detector, const torch::Tensor& image_u8,
                       bool want_map = true);
 
